@@ -1,0 +1,222 @@
+"""What the doing rooms tell whoever listens: small facts with a name, sent once, acted on by nobody but telemetry.
+
+A room that works is handed a `Listener` and calls it; it never imports telemetry. Refuses to know metrics, pages or
+logs. The invariant: no row value is in any of these (promise 6), and they are sent per batch or per tick, never per
+row.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+
+from crossfade.catalog import TableName
+from crossfade.lsn import Lsn
+
+
+class Phase(enum.Enum):
+    """Where a workflow stands; the words of status, metrics and the journey (DESIGN, section 1)."""
+
+    SETUP = "setup"
+    COPY = "copy"
+    CATCHUP = "catchup"
+    STREAMING = "streaming"
+    CUTOVER = "cutover"
+    REVERSE = "reverse"
+    COMPLETE = "complete"
+    FAILED = "failed"
+
+
+class PauseReason(enum.Enum):
+    """Why a workflow is paused; `paused` is a flag beside the phase."""
+
+    OPERATOR = "operator"
+    TARGET_FULL = "target_full"
+    OWN_DISK = "own_disk"
+    ERROR_RATE = "error_rate"
+
+
+class Operation(enum.Enum):
+    INSERT = "insert"
+    UPDATE = "update"
+    DELETE = "delete"
+    TRUNCATE = "truncate"
+
+
+@dataclass(frozen=True, slots=True)
+class PhaseChanged:
+    phase: Phase
+
+
+@dataclass(frozen=True, slots=True)
+class Paused:
+    """`reason` None: not paused any more."""
+
+    reason: PauseReason | None
+
+
+@dataclass(frozen=True, slots=True)
+class LeaderChanged:
+    is_leader: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """The attempt ended with a fault. `retry_in` is seconds until the next one; None: the process exits.
+
+    `component` is one of source, target, stream, apply, copy, setup, runtime.
+    """
+
+    component: str
+    text: str
+    sqlstate: str
+    is_transient: bool
+    retry_in: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Recovered:
+    """The attempt after a fault got to work again: the error in the status is over."""
+
+
+@dataclass(frozen=True, slots=True)
+class Connected:
+    """`endpoint` is source or target; `is_reconnect` tells the second and later times."""
+
+    endpoint: str
+    version: int
+    is_reconnect: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Received:
+    """The reader drained the socket once: counts since the last such event, and the furthest position heard."""
+
+    bytes: int
+    keepalives: int
+    changes: Mapping[tuple[TableName, Operation], int]
+    transactions_skipped: int
+    position: Lsn
+
+
+@dataclass(frozen=True, slots=True)
+class Applied:
+    """The target has made everything up to `end_lsn` durable. Sent after COMMIT returned, not before.
+
+    `commit_times` are the source's commit times (unix seconds, source clock) of the transactions in it, and
+    `committed_at` the same clock's best estimate of now; `changes` counts what was written, `conflicts` what was
+    expected and not found, by (table, kind) with kind missing_row; `by_level` is the level of apply.
+    """
+
+    end_lsn: Lsn
+    transactions: int
+    changes: Mapping[tuple[TableName, Operation], int]
+    conflicts: Mapping[tuple[TableName, str], int]
+    clock_notes: Mapping[tuple[TableName, str], int]
+    ids_created: int
+    ids_known: int
+    seconds: float
+    commit_times: tuple[float, ...]
+    committed_at: float
+    by_level: str
+
+
+@dataclass(frozen=True, slots=True)
+class Acknowledged:
+    position: Lsn
+
+
+@dataclass(frozen=True, slots=True)
+class PipeLevel:
+    """How full the pipe between reader and applier is."""
+
+    changes: int
+    bytes: int
+    limit_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class CopyState:
+    """One table's copy. `state` is pending, running, done or failed; rows and bytes count this attempt."""
+
+    source: TableName
+    target: TableName
+    state: str
+    rows: int
+    bytes: int
+    rows_estimated: int
+    from_lsn: Lsn
+    yields: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class SourceSampled:
+    """One look at the source, each second. `now` is the source's clock (unix seconds).
+
+    `flush_lsn` is pg_current_wal_flush_lsn(); the slot's fields are as pg_replication_slots has them, with
+    `safe_wal_size` None when nothing limits it and `wal_keep_limit` (bytes of max_slot_wal_keep_size) None likewise.
+    `clock_skew` is source clock minus ours, in seconds, by half the round trip.
+    """
+
+    now: float
+    flush_lsn: Lsn
+    slot_exists: bool
+    slot_active: bool
+    restart_lsn: Lsn
+    confirmed_flush_lsn: Lsn
+    retained_bytes: int
+    safe_wal_size: int | None
+    wal_keep_limit: int | None
+    wal_status: str
+    invalidation_reason: str
+    clock_skew: float
+
+
+@dataclass(frozen=True, slots=True)
+class LagMeasured:
+    """Honest lag (DESIGN, section 9): 0 when the durable position passed the newest sample. None before the first."""
+
+    seconds: float | None
+    bytes: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Note:
+    """A thing worth a line in the log and, when `alert`, in the status's alerts until `cleared`.
+
+    `name` is stable and snake_case, `text` a sentence with its remedy.
+    """
+
+    name: str
+    text: str
+    level: str  # info | warning | error
+    alert: bool = False
+    cleared: bool = False
+
+
+Event = (
+    PhaseChanged
+    | Paused
+    | LeaderChanged
+    | Failed
+    | Recovered
+    | Connected
+    | Received
+    | Applied
+    | Acknowledged
+    | PipeLevel
+    | CopyState
+    | SourceSampled
+    | LagMeasured
+    | Note
+)
+Listener = Callable[[Event], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Stamp:
+    """When something was true, by our own clock; kept by telemetry only."""
+
+    at: datetime

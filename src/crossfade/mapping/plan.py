@@ -1,0 +1,196 @@
+"""What the compiler makes of a mapping and two catalogs: one `TablePlan` per target table, decided before any row.
+
+Everything downstream (copy, codec, statements, preflight) reads plans and never the mapping file. Refuses to know
+YAML, connections or rows. The invariant: a plan is complete (every target column is fed, defaulted or nullable;
+every source column is used or dropped on purpose) and never patched: another mapping hash is another plan.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from crossfade.catalog import Column, ForeignKey, TableName
+
+
+class Ambiguous(enum.Enum):
+    """What a local time that occurred twice means (clocks set back)."""
+
+    LATER = "later"  # PostgreSQL's own choice
+    EARLIER = "earlier"
+    ERROR = "error"
+
+
+class Nonexistent(enum.Enum):
+    """What a local time that never occurred means (clocks set forward)."""
+
+    SHIFT = "shift"  # PostgreSQL's own choice: the offset before the gap
+    ERROR = "error"
+
+
+@dataclass(frozen=True, slots=True)
+class Verbatim:
+    """The source's text, handed to the target type's input function."""
+
+
+@dataclass(frozen=True, slots=True)
+class Remap:
+    """An id, replaced by its entry in the keyspace's map; NULL stays NULL."""
+
+    keyspace: str
+
+
+@dataclass(frozen=True, slots=True)
+class LocalTime:
+    """A local timestamp of an IANA zone, becoming a timestamptz in UTC."""
+
+    zone: str
+    ambiguous: Ambiguous
+    nonexistent: Nonexistent
+
+
+@dataclass(frozen=True, slots=True)
+class Const:
+    """The same value for every row, as text for the target type; None is NULL."""
+
+    text: str | None
+
+
+Rule = Verbatim | Remap | LocalTime | Const
+
+
+@dataclass(frozen=True, slots=True)
+class ColumnPlan:
+    """How one target column is fed. `source` is None for a `Const`."""
+
+    target: Column
+    source: Column | None
+    rule: Rule
+
+
+class OnMissing(enum.Enum):
+    INSERT = "insert"
+    STOP = "stop"
+
+
+class OnColumnAdded(enum.Enum):
+    STOP = "stop"
+    IGNORE = "ignore"
+
+
+class OnOrphan(enum.Enum):
+    ALLOCATE = "allocate"
+    ERROR = "error"
+
+
+class OnTruncate(enum.Enum):
+    APPLY = "apply"
+    STOP = "stop"
+
+
+@dataclass(frozen=True, slots=True)
+class Policies:
+    """What to do where the mapping has a choice (DESIGN: `policies`)."""
+
+    missing_row: OnMissing = OnMissing.INSERT
+    source_column_added: OnColumnAdded = OnColumnAdded.STOP
+    orphan_id: OnOrphan = OnOrphan.ALLOCATE
+    truncate: OnTruncate = OnTruncate.APPLY
+
+
+class Strategy(enum.Enum):
+    """How a keyspace makes new ids."""
+
+    UUID7 = "uuid7"
+    UUID4 = "uuid4"
+    UUID5 = "uuid5"
+    OFFSET = "offset"
+
+
+@dataclass(frozen=True, slots=True)
+class Keyspace:
+    """A declared id map. `old_type` and `new_type` are SQL types of its table `crossfade.id_<name>`.
+
+    `by` is the summand of OFFSET (0 otherwise). UUID5 hashes `<schema>.<table>:<old id as text>` of the owner under
+    the URL namespace, so that two runs agree.
+    """
+
+    name: str
+    owner: TableName
+    column: str
+    old_type: str
+    new_type: str
+    strategy: Strategy
+    by: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class TablePlan:
+    """How one source table becomes one target table.
+
+    `source_columns` are the columns the source publishes, in attribute order, as the catalog had them when the plan
+    was compiled; `used` the names of those that feed something. `identity` names the source columns that identify an
+    old row: the primary key even under REPLICA IDENTITY FULL (D9), every column when there is none, and nothing for
+    an append_only table. `key` names the target columns those feed, in the same order; `key_is_unique` says that a
+    non-deferrable-or-deferrable, total unique index of the target covers exactly them. `identity_is_full` says that
+    the stream carries the whole old row.
+    `applied_as_origin` marks a table with deferrable unique or exclusion constraints: replica role would not enforce
+    them, so its changes are applied in origin role with constraints deferred.
+    `moves_by_reinsert`: a key column is GENERATED ALWAYS AS IDENTITY, which UPDATE refuses (H10).
+    `writable` are all target columns that are not generated, mapped or not: what a moved row must carry along.
+    `owns` is the keyspace whose declared column is in this table, or None.
+    """
+
+    source: TableName
+    target: TableName
+    source_oid: int
+    is_partitioned: bool
+    source_columns: tuple[Column, ...]
+    columns: tuple[ColumnPlan, ...]
+    identity: tuple[str, ...]
+    identity_is_full: bool
+    key: tuple[str, ...]
+    key_is_unique: bool
+    append_only: bool
+    applied_as_origin: bool
+    moves_by_reinsert: bool
+    overrides_identity: bool
+    writable: tuple[str, ...]
+    owns: str | None
+    policies: Policies
+    row_estimate: int
+    bytes_estimate: int
+
+    @property
+    def used(self) -> frozenset[str]:
+        """Names of source columns that feed a target column."""
+        return frozenset(column.source.name for column in self.columns if column.source is not None)
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """The whole mapping, compiled. `mapping_hash` is the SHA-256 (hex) of the mapping's meaning, not of its bytes.
+
+    `target_foreign_keys` are those among mapped target tables: they order the copy when they are enforced.
+    """
+
+    workflow: str
+    tables: tuple[TablePlan, ...]
+    keyspaces: Mapping[str, Keyspace]
+    target_foreign_keys: tuple[ForeignKey, ...]
+    mapping_hash: str
+
+    def by_source(self) -> Mapping[TableName, TablePlan]:
+        """Each source table's plan (one target per source table, until splits exist)."""
+        return {table.source: table for table in self.tables}
+
+    @property
+    def published(self) -> tuple[TableName, ...]:
+        """Source tables published for every operation, sorted."""
+        return tuple(sorted(table.source for table in self.tables if not table.append_only))
+
+    @property
+    def append_only(self) -> tuple[TableName, ...]:
+        """Source tables published for INSERT and TRUNCATE only, sorted."""
+        return tuple(sorted(table.source for table in self.tables if table.append_only))

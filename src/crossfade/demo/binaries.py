@@ -131,6 +131,7 @@ def _candidates(npm: Path | None) -> Iterator[tuple[str, Path]]:
     yield from (("system", bindir) for bindir in _system())
     if npm is not None:
         for server in sorted(npm.glob("**/native/bin/postgres")):
+            _link_libraries(server.parent.parent)
             yield "npm", server.parent
 
 
@@ -165,8 +166,6 @@ def runnable(binaries: Binaries, who: Account | None) -> Path:
 
     Raises `ServerFailed` when no place on this machine can be read by `who`.
     """
-    if binaries.origin == "npm":
-        _link_libraries(binaries.bindir.parent)
     if who is None or _runs(binaries.bindir, who):
         return binaries.bindir
     tree = binaries.bindir.parent

@@ -84,13 +84,15 @@ _DETACHED: Final[list[subprocess.Popen[bytes]]] = []
 # cause; kill -9 included. ($1 is the postmaster, $2 the folder to remove afterwards or nothing.)
 _WATCHER: Final = """
 read -r _
-kill -INT "$1" 2>/dev/null
+if [ -n "$2" ]; then kill -QUIT "$1"; else kill -INT "$1"; fi
 n=0
-while kill -0 "$1" 2>/dev/null; do
-  n=$((n + 1)); [ "$n" -eq 100 ] && kill -QUIT "$1" 2>/dev/null; [ "$n" -gt 200 ] && kill -KILL "$1" 2>/dev/null
+while kill -0 "$1" && [ -e "/proc/$1/exe" ] && [ "$n" -lt 300 ]; do  # nobody may reap a dead orphan: no exe then
+  n=$((n + 1))
+  if [ "$n" -eq 200 ]; then kill -QUIT "$1"; fi
+  if [ "$n" -eq 250 ]; then kill -KILL "$1"; fi
   sleep 0.1
 done
-[ -n "$2" ] && rm -rf -- "$2"
+if [ -n "$2" ]; then rm -rf -- "$2"; fi
 """
 
 

@@ -28,7 +28,7 @@ _MICROSECOND: Final = timedelta(microseconds=1)
 class XLogData:
     """One frame of the stream.
 
-    `wal_start` and `wal_end` belong to the frame, not to a transaction: for a Begin, `wal_start` is the LSN of the first
+    `wal_start` and `wal_end` belong to the frame, not to a transaction: of a Begin, `wal_start` is the LSN of the first
     change, and pgoutput sends 0 for Relation and Type messages. `sent_at` is the server's clock in microseconds since
     2000-01-01 UTC. `payload` is a view into the frame: whoever keeps it keeps the frame.
     """

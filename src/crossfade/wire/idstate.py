@@ -1,0 +1,225 @@
+"""One keyspace's id map as the stream sees it: what an old id means now, and what it meant a moment ago.
+
+The applier asks this state for every id it writes or looks for, and writes what it recorded to the map's table in the
+same target transaction as the rows. Refuses to know the table, the driver and how ids are made (`ids`). The invariant:
+the state equals what the table will hold once the recorded writes are made, so that a commit needs no re-reading and
+a rollback only forgets.
+
+The rules, each with its reason:
+
+1. An id is given at first sight, whether the row that owns it or a reference comes first (I1). DELETE and TRUNCATE
+   leave entries alone: references may still come, and the same old id gets the same new one.
+2. A key changed on the source moves its entry: the new id stays, because everything on the target refers to it (I5).
+3. If the new key has an entry already (a child copied at a later snapshot, a deleted row), the row takes that entry's
+   id and the old key's entry stays: what refers to either key on the target keeps its meaning.
+4. Until the source transaction ends, an old image of a *reference* may still name the former key, because PostgreSQL
+   logs the parent's change first and the cascade behind it. The former key then means the former id (the alias).
+   An old image never allocates: what has no id was never written.
+5. Between alias and live entry of one key (keys shifted in one statement: 2 becomes 3 while 3 becomes 4) the row
+   change decides: see `resolve_old` and `resolve_deleted`. The row that owns the key is always the live one.
+6. What a rollback took back is forgotten, cached entries and aliases alike.
+7. Within a batch nothing is evicted and absent keys are remembered; between batches the cache is cut to its limit and
+   absence is forgotten, since another stream that shares the map may have filled it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Final
+
+from crossfade.mapping.plan import Keyspace
+
+CACHE_LIMIT: Final = 500_000  # entries; some 150 bytes each with a uuid's text
+
+
+@dataclass(frozen=True, slots=True)
+class Created:
+    """To insert: `new` was made for `old`. Somebody sharing the map may win: then `learn` tells the winner."""
+
+    old: bytes
+    new: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Moved:
+    """To move: delete the entry of `old`, insert one of `to` with the same `new`."""
+
+    old: bytes
+    to: bytes
+    new: bytes
+
+
+Write = Created | Moved
+
+
+class IdState:
+    """The id map of one keyspace during a stream. Old and new ids are normalised text; NULL never gets here.
+
+    The order of calls for each batch: `missing` for the ids in it, read those from the table, `learn` or
+    `learn_absent` them; then, change by change, the `resolve_…` methods, `allocate` and `owner_key_changed`, with
+    `begin_transaction` at each source transaction; `take_writes` and write them; then `commit` or `rollback` after the
+    target did.
+    """
+
+    __slots__ = (
+        "_absent",
+        "_aliases",
+        "_allocate",
+        "_limit",
+        "_stale",
+        "_undo",
+        "_unwritten",
+        "created",
+        "keyspace",
+        "known",
+        "moves",
+    )
+
+    def __init__(
+        self, keyspace: Keyspace, allocate: Callable[[bytes], bytes], *, cache_limit: int = CACHE_LIMIT
+    ) -> None:
+        self.keyspace: Final = keyspace
+        self.known: Final[dict[bytes, bytes]] = {}  # live entries, ours of this batch included
+        self.created: Final[list[Created]] = []  # since the last commit
+        self.moves: Final[list[Moved]] = []  # since the last commit
+        self._allocate = allocate
+        self._limit = cache_limit
+        self._absent: set[bytes] = set()  # known to have no entry, in this batch
+        self._aliases: dict[bytes, bytes] = {}  # former key -> its id, in this source transaction
+        self._undo: dict[bytes, bytes | None] = {}  # key -> its entry at the last commit, for keys we changed since
+        self._unwritten: list[Write] = []
+        self._stale: set[bytes] = set()  # keys of unwritten entries: what the table says of them is out of date
+
+    def begin_transaction(self) -> None:
+        """A source transaction begins: whatever cascades the one before had are over (rule 4)."""
+        self._aliases.clear()
+
+    def missing(self, olds: Iterable[bytes]) -> set[bytes]:
+        """Those that must be read from the table before anything can be said about them."""
+        return {old for old in olds if old not in self.known and old not in self._absent}
+
+    def learn(self, old: bytes, new: bytes) -> None:
+        """The table holds this entry.
+
+        It wins over our own allocation once that was taken for writing (another stream was first); it is stale, and
+        ignored, while a write of ours for this key waits to be taken.
+        """
+        if old in self._stale:
+            return
+        self._absent.discard(old)
+        self.known[old] = new
+
+    def learn_absent(self, olds: Iterable[bytes]) -> None:
+        """The table was asked and holds no entry for these; remembered within the batch only (rule 7)."""
+        self._absent.update(old for old in olds if old not in self.known)
+
+    def resolve_new(self, old: bytes) -> bytes | None:
+        """The id for a new image or a reference in one. None: to be loaded, or allocated when the table has none."""
+        return self.known.get(old)
+
+    def resolve_owner(self, old: bytes) -> bytes | None:
+        """The id of the row that owned key `old` just before this change: always the live entry (rule 5).
+
+        Ask before `owner_key_changed`. None: unknown, or never written.
+        """
+        return self.known.get(old)
+
+    def resolve_old(self, old: bytes, becomes: bytes | None = None) -> tuple[bytes | None, bytes | None]:
+        """The id a *referring* row carries on the target, from its old image in an UPDATE, and an alternative.
+
+        `becomes` is the same column in the new image. The key's former id comes first, as the update is most likely the
+        cascade of the parent's; unless `becomes` already means some other row, when it cannot be that cascade. The
+        alternative is for a row that the first did not find. Never allocates; (None, None): no such row was written.
+        """
+        live, alias = self.known.get(old), self._aliases.get(old)
+        if alias is None or alias == live:
+            return live, None
+        follows = becomes is None or self.known.get(becomes, alias) == alias
+        return (alias, live) if follows or live is None else (live, alias)
+
+    def resolve_deleted(self, old: bytes) -> tuple[bytes | None, bytes | None]:
+        """The id a referring row carries on the target, from the old image of its DELETE, and an alternative.
+
+        The cascades of a statement are done when the next begins, so what is deleted refers to the live entry; only
+        where no key took the former one's place can the row still carry the former id.
+        """
+        live, alias = self.known.get(old), self._aliases.get(old)
+        if live is None:
+            return alias, None
+        return live, alias if alias != live else None
+
+    def allocate(self, old: bytes) -> bytes:
+        """Make an id for `old`, which has none. Raises `ValueError` when it has: a row with two ids is lost."""
+        if old in self.known:
+            raise ValueError(f"keyspace {self.keyspace.name}: an id was asked for that is already in the map")
+        new = self._allocate(old)
+        self._put(old, new)
+        write = Created(old, new)
+        self.created.append(write)
+        self._unwritten.append(write)
+        self._stale.add(old)
+        return new
+
+    def owner_key_changed(self, old: bytes, to: bytes) -> None:
+        """The row with key `old` in the owning table has key `to` from now on (rules 2 and 3).
+
+        Both must be known or known absent: without that the choice between the rules would be a guess, hence a
+        `ValueError`. An absent `old` has nothing to move.
+        """
+        if self.missing((old, to)):
+            raise ValueError(f"keyspace {self.keyspace.name}: a key changed before the map was read for both keys")
+        new = self.known.get(old)
+        if new is None or old == to or to in self.known:
+            return
+        self._remember(old)
+        del self.known[old]
+        self._absent.add(old)
+        self._aliases[old] = new
+        self._put(to, new)
+        write = Moved(old, to, new)
+        self.moves.append(write)
+        self._unwritten.append(write)
+        self._stale.update((old, to))
+
+    def take_writes(self) -> list[Write]:
+        """What is to be written to the table, in order, each once: in the transaction of the rows that use it."""
+        writes, self._unwritten = self._unwritten, []
+        self._stale.clear()
+        return writes
+
+    def commit(self) -> None:
+        """The target has committed. Raises `ValueError` when writes were never taken: ids in use would be lost."""
+        if self._unwritten:
+            raise ValueError(f"keyspace {self.keyspace.name}: committed with {len(self._unwritten)} entries unwritten")
+        self._forget()
+
+    def rollback(self) -> None:
+        """The target has rolled back: forget everything since the last commit (rule 6)."""
+        for old, before in self._undo.items():
+            if before is None:
+                self.known.pop(old, None)
+            else:
+                self.known[old] = before
+        self._unwritten.clear()
+        self._stale.clear()
+        self._forget()
+
+    def _put(self, old: bytes, new: bytes) -> None:
+        self._remember(old)
+        self._absent.discard(old)
+        self.known[old] = new
+
+    def _remember(self, old: bytes) -> None:
+        self._undo.setdefault(old, self.known.get(old))
+
+    def _forget(self) -> None:
+        self._undo.clear()
+        self._aliases.clear()
+        self._absent.clear()
+        self.created.clear()
+        self.moves.clear()
+        excess = len(self.known) - self._limit
+        if excess > 0:  # oldest first: a dict keeps the order in which keys came
+            for old in [old for old, _ in zip(self.known, range(excess), strict=False)]:
+                del self.known[old]

@@ -1,6 +1,13 @@
 -- Crossfade's own tables in the target, version 1. Created by `run`, or by a DBA from deploy/sql/.
 -- Statements are separated by a line that holds only "--;" and each may be run twice.
-CREATE SCHEMA IF NOT EXISTS crossfade
+-- (CREATE SCHEMA IF NOT EXISTS wants CREATE on the database even when the schema exists; our role often lacks it.)
+DO $$
+BEGIN
+    IF NOT EXISTS (SELECT FROM pg_catalog.pg_namespace WHERE nspname = 'crossfade') THEN
+        CREATE SCHEMA crossfade;
+    END IF;
+END
+$$
 --;
 CREATE TABLE IF NOT EXISTS crossfade.version (
     only_row boolean PRIMARY KEY DEFAULT true CHECK (only_row),

@@ -1,0 +1,84 @@
+"""What somebody should do next, as sentences with commands: the `next_steps` of the status document.
+
+One function of a finished document, so the daemon, the offline status and the tests agree. Refuses to know where the
+document came from. The invariant: every step names a command or a place to look at, and the most urgent is first.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from crossfade.telemetry.document import StatusDocument
+
+# Past half of what the server allows the slot to retain, somebody should look; the alerts use the same fraction.
+RETENTION_WARNING: Final = 0.5
+_CAUGHT_UP_SECONDS: Final = 5.0
+
+_PAUSED: Final = {
+    "operator": "Paused by an operator; the slot retains WAL meanwhile. Go on with `crossfade resume`.",
+    "target_full": "Paused because the target's disk is full: free space there, then `crossfade resume`.",
+    "own_disk": "Paused because this host's disk is full: free space here, then `crossfade resume`.",
+    "error_rate": "Paused because too many rows fail: look into the log, mend the cause, then `crossfade resume`.",
+}
+
+
+def next_steps(document: StatusDocument) -> list[str]:
+    """Sentences, most urgent first; empty when there is nothing to do but wait and nothing to wait for."""
+    steps: list[str] = []
+    slot = document["slot"]
+    if slot is not None and slot["wal_status"] == "lost":
+        steps.append(
+            "The source has removed WAL that was still needed, so this copy cannot be continued: `crossfade teardown`, "
+            "empty the target tables, raise max_slot_wal_keep_size, `crossfade run`."
+        )
+    error = document["error"]
+    if error is not None:
+        retry = error["retry_in_seconds"]
+        if error["is_transient"]:
+            steps.append("The error is known to pass by itself and is retried; look at the servers if it stays.")
+        elif retry is not None:
+            steps.append(
+                "Mend what the error says, then `crossfade resume` to try again at once "
+                f"(it is retried every {max(1.0, retry):.0f} s anyway)."
+            )
+        else:
+            steps.append("Mend what the error says, then `crossfade run`.")
+    if document["paused"] is not None:
+        steps.append(_PAUSED.get(document["paused"], "Paused: go on with `crossfade resume`."))
+    if slot is not None and slot["wal_keep_limit"] and slot["wal_status"] != "lost":
+        share = slot["retained_bytes"] / slot["wal_keep_limit"]
+        if share > RETENTION_WARNING:
+            steps.append(
+                f"The slot retains {share:.0%} of the WAL that max_slot_wal_keep_size allows: let crossfade catch up, "
+                "or raise the limit on the source before the slot is lost."
+            )
+    if document["daemon"] is None:
+        if document["leader"]:
+            steps.append("A daemon leads on another host; ask its `/api/v1/status` for rates and alerts.")
+        elif document["phase"] == "complete":
+            pass
+        elif document["phase"] is None:
+            steps.append("Nothing was started yet: `crossfade check`, then `crossfade run`.")
+        else:
+            steps.append("No daemon runs and the slot retains WAL: start it again with `crossfade run`.")
+    elif not document["leader"]:
+        steps.append("This one is a standby; it takes over when the leader is gone.")
+    elif error is None and document["paused"] is None:
+        steps.extend(_by_phase(document))
+    return steps
+
+
+def _by_phase(document: StatusDocument) -> list[str]:
+    """What a healthy leader's operator may do in this phase."""
+    match document["phase"]:
+        case "copy":
+            return ["Wait for the copy: `crossfade wait --for copied --timeout 6h`."]
+        case "catchup":
+            return ["Wait until the changes made during the copy are in: `crossfade wait --for caught-up`."]
+        case "streaming":
+            lag = document["lag_seconds"]
+            if lag is None or lag > _CAUGHT_UP_SECONDS:
+                return ["Wait until lag is gone: `crossfade wait --for caught-up`."]
+            return ["Caught up. Leave it running; `crossfade status --fail-if-lag-above 5s` tells a script."]
+        case _:
+            return []

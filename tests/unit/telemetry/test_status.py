@@ -1,0 +1,248 @@
+from __future__ import annotations
+
+import random
+
+import orjson
+import pytest
+
+from crossfade.catalog import TableName
+from crossfade.events import (
+    Acknowledged,
+    Connected,
+    LagMeasured,
+    LeaderChanged,
+    Note,
+    Operation,
+    Paused,
+    PauseReason,
+    Phase,
+    PhaseChanged,
+    PipeLevel,
+    Recovered,
+)
+from crossfade.lsn import Lsn
+from crossfade.telemetry.document import StatusDocument
+from crossfade.telemetry.status import StatusBook
+from tests.unit.telemetry.facts import (
+    ACCOUNTS,
+    APP_ORDERS,
+    ORDERS,
+    TABLES,
+    USERS,
+    Clock,
+    applied,
+    copied,
+    failed,
+    received,
+    sampled,
+)
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def book(clock: Clock) -> StatusBook:
+    return StatusBook("shop", TABLES, slot="crossfade", clock=clock, monotonic=clock)
+
+
+def test_a_new_book_knows_nothing_and_says_so(book: StatusBook) -> None:
+    document = book.document()
+    assert document["schema_version"] == 1
+    assert document["name"] == "shop"
+    assert document["phase"] == "setup"
+    assert document["lag_seconds"] is None
+    assert document["lag_bytes"] is None
+    assert document["slot"] is None
+    assert document["error"] is None
+    assert document["verify"] is None
+    assert document["positions"] == {"received": None, "applied": None, "durable": None, "acknowledged": None}
+    assert [table["state"] for table in document["tables"]] == ["pending", "pending"]
+
+
+def test_the_document_has_exactly_the_fields_of_its_type(book: StatusBook) -> None:
+    assert set(book.document()) == set(StatusDocument.__annotations__)
+
+
+def test_the_document_is_plain_json(book: StatusBook) -> None:
+    for event in (failed(), sampled(), copied("running", 10), applied(100), Paused(PauseReason.TARGET_FULL)):
+        book.observe(event)
+    document = book.document()
+    assert orjson.loads(orjson.dumps(document)) == document
+
+
+def test_phase_and_since(book: StatusBook, clock: Clock) -> None:
+    clock.advance(60)
+    book.observe(PhaseChanged(Phase.COPY))
+    clock.advance(60)
+    book.observe(PhaseChanged(Phase.COPY))
+    document = book.document()
+    assert document["phase"] == "copy"
+    assert document["phase_since"] == "2027-01-15T08:01:00.000Z"
+    assert document["at"] == "2027-01-15T08:02:00.000Z"
+
+
+def test_positions_never_claim_more_than_the_one_before(book: StatusBook) -> None:
+    book.observe(received(0x2000))
+    book.observe(applied(0x1000))
+    book.observe(Acknowledged(Lsn(0x800)))
+    assert book.document()["positions"] == {
+        "received": "0/2000",
+        "applied": "0/1000",
+        "durable": "0/1000",
+        "acknowledged": "0/800",
+    }
+
+
+def test_an_idle_acknowledgement_moves_everything_before_it(book: StatusBook) -> None:
+    book.observe(Acknowledged(Lsn(0x16B3748)))
+    assert set(book.document()["positions"].values()) == {"0/16B3748"}
+
+
+def test_positions_stay_ordered_whatever_comes(book: StatusBook) -> None:
+    dice = random.Random()
+    for _ in range(500):
+        position = dice.randrange(1, 10_000)
+        book.observe(dice.choice((received(position), applied(position), Acknowledged(Lsn(position)))))
+        values = [Lsn.parse(text) if text else Lsn(0) for text in book.document()["positions"].values()]  # type: ignore[arg-type]
+        assert values == sorted(values, reverse=True)
+
+
+def test_lag_is_as_measured_and_null_again_when_lost(book: StatusBook) -> None:
+    book.observe(LagMeasured(1.23456, 4096))
+    assert (book.document()["lag_seconds"], book.document()["lag_bytes"]) == (1.235, 4096)
+    book.observe(LagMeasured(None, None))
+    assert (book.document()["lag_seconds"], book.document()["lag_bytes"]) == (None, None)
+
+
+def test_copy_progress_percent_and_eta(book: StatusBook, clock: Clock) -> None:
+    book.observe(copied("running", 0))
+    for rows in range(100, 600, 100):
+        clock.advance(1)
+        book.observe(copied("running", rows))
+    copy = book.document()["copy"]
+    assert copy["rows"] == 500
+    assert copy["percent"] == pytest.approx(33.3)
+    assert copy["eta_seconds"] == pytest.approx(10.0)
+    book.observe(copied("done", 1000))
+    book.observe(copied("done", 500, source=ORDERS, target=APP_ORDERS, estimated=500))
+    copy = book.document()["copy"]
+    assert (copy["percent"], copy["eta_seconds"], copy["tables_done"]) == (100.0, 0.0, 2)
+
+
+def test_stale_statistics_never_promise_the_end(book: StatusBook) -> None:
+    book.observe(copied("running", 5000, estimated=10))
+    book.observe(copied("running", 900, source=ORDERS, target=APP_ORDERS, estimated=10))
+    copy = book.document()["copy"]
+    assert copy["percent"] == 99.9
+    assert copy["eta_seconds"] is None
+
+
+def test_tables_copied_by_an_earlier_process_are_no_rate(book: StatusBook, clock: Clock) -> None:
+    book.observe(copied("done", 1_000_000))
+    clock.advance(2)
+    book.observe(copied("done", 1_000_000))
+    assert book.document()["copy"]["rows_per_second"] in (None, 0.0)
+
+
+def test_changes_are_found_under_either_name(book: StatusBook) -> None:
+    book.observe(applied(1, changes={(USERS, Operation.INSERT): 2}, clock_notes={(USERS, "gap"): 1}))
+    book.observe(applied(2, changes={(ACCOUNTS, Operation.INSERT): 3, (TableName("x", "y"), Operation.DELETE): 9}))
+    users = next(table for table in book.document()["tables"] if table["source"] == "public.users")
+    assert users["changes"] == {"insert": 5, "update": 0, "delete": 0, "truncate": 0}
+    assert users["clock_notes"] == {"gap": 1}
+
+
+def test_rates_over_ten_seconds(book: StatusBook, clock: Clock) -> None:
+    for _ in range(20):
+        clock.advance(1)
+        book.observe(received(1, size=1000))
+        book.observe(applied(1, transactions=3, changes={(USERS, Operation.UPDATE): 30}))
+    assert book.document()["rates"] == {
+        "transactions_per_second": 3.0,
+        "changes_per_second": 30.0,
+        "bytes_per_second": 1000.0,
+    }
+
+
+def test_an_error_keeps_its_beginning_and_ends_with_recovery(book: StatusBook, clock: Clock) -> None:
+    book.observe(failed())
+    clock.advance(30)
+    book.observe(failed())
+    error = book.document()["error"]
+    assert error is not None
+    assert error["since"] == "2027-01-15T08:00:00.000Z"
+    assert error["sqlstate"] == "23505"
+    assert any("crossfade resume" in step for step in _leading(book)["next_steps"])
+    book.observe(Recovered())
+    assert book.document()["error"] is None
+
+
+def test_alerts_last_until_cleared(book: StatusBook, clock: Clock) -> None:
+    book.observe(Note("lock_yielded", "Copy of public.users gave way three times.", "warning", alert=True))
+    clock.advance(5)
+    book.observe(Note("lock_yielded", "Copy of public.users gave way six times.", "warning", alert=True))
+    book.observe(Note("only_a_line", "Hello.", "info"))
+    (alert,) = book.document()["alerts"]
+    assert (alert["text"][-10:], alert["since"]) == ("six times.", "2027-01-15T08:00:00.000Z")
+    book.observe(Note("lock_yielded", "", "info", cleared=True))
+    assert book.document()["alerts"] == []
+
+
+def _leading(book: StatusBook) -> StatusDocument:
+    book.observe(LeaderChanged(True))
+    return book.document()
+
+
+def test_next_steps_fit_the_moment(book: StatusBook) -> None:
+    book.observe(PhaseChanged(Phase.COPY))
+    assert "--for copied" in _leading(book)["next_steps"][0]
+    book.observe(PhaseChanged(Phase.CATCHUP))
+    assert "--for caught-up" in _leading(book)["next_steps"][0]
+    book.observe(PhaseChanged(Phase.STREAMING))
+    book.observe(LagMeasured(0.0, 0))
+    assert "Caught up" in _leading(book)["next_steps"][0]
+    book.observe(Paused(PauseReason.OPERATOR))
+    assert "crossfade resume" in _leading(book)["next_steps"][0]
+    book.observe(sampled(wal_status="lost"))
+    assert "teardown" in _leading(book)["next_steps"][0]
+    book.observe(LeaderChanged(False))
+    assert "standby" in book.document()["next_steps"][-1]
+
+
+def test_slot_retention_is_told_before_the_slot_is_lost(book: StatusBook) -> None:
+    book.observe(sampled(retained_bytes=600, wal_keep_limit=1000))
+    assert any("60%" in step for step in _leading(book)["next_steps"])
+
+
+class TestReadiness:
+    def test_not_before_both_databases_answered(self, book: StatusBook) -> None:
+        assert len(book.not_ready_because()) == 2
+        book.observe(Connected("source", 180006, is_reconnect=False))
+        assert book.not_ready_because() == ("the target database has not answered yet",)
+        book.observe(Connected("target", 180006, is_reconnect=False))
+        assert book.not_ready_because() == ()
+
+    def test_not_in_phase_failed_nor_with_a_database_down(self, book: StatusBook) -> None:
+        for endpoint in ("source", "target"):
+            book.observe(Connected(endpoint, 150018, is_reconnect=False))
+        book.observe(failed("target", sqlstate="08006"))
+        assert book.not_ready_because() == ("the target database is unreachable",)
+        book.observe(Recovered())
+        assert book.not_ready_because() == ()
+        book.observe(failed())
+        book.observe(PhaseChanged(Phase.FAILED))
+        assert "phase is failed" in book.not_ready_because()[0]
+
+    def test_a_standby_is_ready_with_the_database_it_waits_at(self, book: StatusBook) -> None:
+        book.observe(Connected("target", 150018, is_reconnect=False))
+        book.observe(LeaderChanged(False))
+        assert book.not_ready_because() == ()
+
+
+def test_the_pipe_is_no_part_of_the_document(book: StatusBook) -> None:
+    before = book.document()
+    book.observe(PipeLevel(1, 2, 3))
+    assert book.document() == before

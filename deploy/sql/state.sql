@@ -1,0 +1,72 @@
+-- crossfade's own tables in the target, for those who want to see or to make them before its first start. They are what
+-- `crossfade run` makes by itself, in the schema that target-role.sql gave to its role; running this first changes
+-- nothing else. As a superuser, in the target database:
+--
+--   psql -d shop -v ON_ERROR_STOP=1 -v role=crossfade -f state.sql
+--
+-- Generated from src/crossfade/state/schema.sql by `make sql`.
+
+SET ROLE :"role";
+
+CREATE TABLE IF NOT EXISTS crossfade.version (
+    only_row boolean PRIMARY KEY DEFAULT true CHECK (only_row),
+    version integer NOT NULL,
+    upgraded_at timestamptz NOT NULL DEFAULT now()
+);
+
+-- One row per workflow, written only by whoever leads it, in the same transaction as the rows it accounts for.
+CREATE TABLE IF NOT EXISTS crossfade.progress (
+    workflow text PRIMARY KEY,
+    end_lsn pg_lsn,                       -- everything before it is in the target; NULL until the slot has a position
+    epoch bigint NOT NULL,                -- moved on by each new leader: fences the one before
+    system_identifier text NOT NULL,      -- the source we belong to (IDENTIFY_SYSTEM)
+    timeline integer NOT NULL,
+    source_database text NOT NULL,
+    slot text NOT NULL,                   -- recorded before it is created
+    slot_start pg_lsn,                    -- its consistent point
+    published jsonb,                      -- what the publications held when the copy began
+    mapping_hash text NOT NULL,
+    sample_passed_at timestamptz,         -- source clock: the newest sample the position has passed
+    updated_at timestamptz NOT NULL DEFAULT now()
+);
+
+-- What people see; kept apart from progress so that it never waits for an open transaction of the applier.
+CREATE TABLE IF NOT EXISTS crossfade.workflows (
+    workflow text PRIMARY KEY,
+    phase text NOT NULL,
+    phase_since timestamptz NOT NULL DEFAULT now(),
+    paused text,
+    error text,
+    daemon text,                          -- host and pid of the leader
+    seen_at timestamptz NOT NULL DEFAULT now()
+);
+
+CREATE TABLE IF NOT EXISTS crossfade.copy_tables (
+    workflow text NOT NULL,
+    target_schema text NOT NULL,
+    target_name text NOT NULL,
+    source_schema text NOT NULL,
+    source_name text NOT NULL,
+    state text NOT NULL,                  -- pending | done
+    from_lsn pg_lsn,                      -- the stream skips what was committed before it
+    copied_rows bigint NOT NULL DEFAULT 0,
+    copied_bytes bigint NOT NULL DEFAULT 0,
+    rows_estimated bigint NOT NULL DEFAULT 0,
+    started_at timestamptz,
+    finished_at timestamptz,
+    PRIMARY KEY (workflow, target_schema, target_name)
+);
+
+CREATE TABLE IF NOT EXISTS crossfade.control (
+    id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    workflow text NOT NULL,
+    command text NOT NULL,                -- pause | resume
+    requested_by text NOT NULL,
+    requested_at timestamptz NOT NULL DEFAULT now(),
+    taken_at timestamptz,
+    outcome text
+);
+
+INSERT INTO crossfade.version (version) VALUES (1) ON CONFLICT DO NOTHING;
+
+RESET ROLE;

@@ -101,6 +101,17 @@ class Pair:
         self.target.close()
 
 
+def _memory() -> Path | None:
+    """A file system in memory with room to spare, where a database is made ten times as fast as on a disk."""
+    memory = Path("/dev/shm")
+    try:
+        room = os.statvfs(memory)
+    except OSError:
+        return None
+    roomy = room.f_bavail * room.f_frsize > 4 << 30
+    return memory if roomy and os.access(memory, os.W_OK) and memory.stat().st_mode & 0o001 else None
+
+
 class Pairs:
     """Every pair of this test session (each worker of pytest-xdist has a session of its own)."""
 
@@ -111,8 +122,10 @@ class Pairs:
         """The running pair of these versions; started now, and prepared, if it is the first time."""
         pair = self._running.get(versions)
         if pair is None:
+            base = _memory()
             pair = Pair(
-                Server(versions.source, name="source", fsync=False), Server(versions.target, name="target", fsync=False)
+                Server(versions.source, name="source", base=base, fsync=False),
+                Server(versions.target, name="target", base=base, fsync=False),
             )
             start_together(pair.source, pair.target)
             self._running[versions] = pair

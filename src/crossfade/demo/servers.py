@@ -99,8 +99,8 @@ if [ -n "$2" ]; then rm -rf -- "$2"; fi
 class Server:
     """One PostgreSQL server of our own. Not thread-safe; two servers may be driven from two threads.
 
-    `directory` (made when absent) keeps the data for a later run; without it everything is temporary and `close()`
-    removes it. `fsync=False` is quicker and only for servers that nobody crashes. `settings` go into postgresql.conf
+    `directory` (made when absent) keeps the data for a later run; without it everything is temporary, in a new folder
+    under `base` (TMPDIR when not given), and `close()` removes it. `fsync=False` is quicker and only for servers that nobody crashes. `settings` go into postgresql.conf
     over ours. Nothing happens before `start()` or `with`; every failure is a `ServerFailed` with the log's end.
     """
 
@@ -110,6 +110,7 @@ class Server:
         *,
         name: str = "server",
         directory: Path | None = None,
+        base: Path | None = None,
         fsync: bool = True,
         settings: Mapping[str, str] | None = None,
     ) -> None:
@@ -118,6 +119,7 @@ class Server:
         self.password = ""
         self.port = 0
         self._given = directory
+        self._base = base
         self._settings: dict[str, str] = {**_SETTINGS, **({} if fsync else _CARELESS), **(settings or {})}
         self._home: Path | None = None
         self._bindir: Path | None = None
@@ -273,7 +275,7 @@ class Server:
         self._who = account()
         self._bindir = runnable(self.binaries, self._who)
         if self._given is None:
-            base = shared_folder(self._who)
+            base = self._base or shared_folder(self._who)
             _sweep(base)
             self._home = Path(tempfile.mkdtemp(prefix=f"crossfade-server-{self.name}-", dir=base))
             # Locked as long as we live, whatever ends us; renamed when locked, so that nobody finds it unlocked.

@@ -100,8 +100,9 @@ class Server:
     """One PostgreSQL server of our own. Not thread-safe; two servers may be driven from two threads.
 
     `directory` (made when absent) keeps the data for a later run; without it everything is temporary, in a new folder
-    under `base` (TMPDIR when not given), and `close()` removes it. `fsync=False` is quicker and only for servers that nobody crashes. `settings` go into postgresql.conf
-    over ours. Nothing happens before `start()` or `with`; every failure is a `ServerFailed` with the log's end.
+    under `base` (TMPDIR when not given), and `close()` removes it. `fsync=False` is quicker and only for servers that
+    nobody crashes. `settings` go into postgresql.conf over ours. Nothing happens before `start()` or `with`;
+    every failure is a `ServerFailed` with the log's end.
     """
 
     def __init__(

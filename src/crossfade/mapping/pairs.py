@@ -1,0 +1,265 @@
+"""Which source table becomes which target table: schemas, exclusions and `from`, resolved against both catalogs.
+
+Refuses to know columns. The invariant: every table of a mapped schema is paired, excluded, reached through its
+partition root, or the subject of an error; none is passed over in silence except views, which hold no rows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from crossfade.catalog import Catalog, Table, TableKind, TableName
+from crossfade.mapping.collect import Collector, sql_name
+from crossfade.mapping.places import Place, did_you_mean
+from crossfade.mapping.spec import Spec, TableSpec
+
+_VIEWS = frozenset({TableKind.VIEW, TableKind.MATERIALIZED_VIEW})
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """One source table and its target. `spec` is what the mapping says of it in particular, if anything.
+
+    `place` is where the mapping brings the two together: the table's own entry, or that of its schema.
+    """
+
+    source: Table
+    target: Table
+    spec: TableSpec | None
+    place: Place
+
+
+def pair_tables(spec: Spec, source: Catalog, target: Catalog, collect: Collector) -> tuple[Pair, ...]:
+    """All pairs whose both sides exist and can be replicated, sorted by target name."""
+    wanted = _wanted(spec, source, collect)
+    pairs = []
+    for target_name in sorted(wanted):
+        source_name, place = wanted[target_name]
+        from_table = source.tables[source_name]
+        is_replicable = _check_source(from_table, place, collect)
+        to_table = _target_table(target_name, from_table, target, spec.tables.get(target_name), place, collect)
+        if is_replicable and to_table is not None:
+            pairs.append(Pair(from_table, to_table, spec.tables.get(target_name), place))
+    _check_exclusions(spec, source, collect)
+    return tuple(pairs)
+
+
+def _wanted(spec: Spec, source: Catalog, collect: Collector) -> dict[TableName, tuple[TableName, Place]]:
+    """Target name -> source name, for sources that exist. A source is given to one target only."""
+    wanted: dict[TableName, tuple[TableName, Place]] = {}
+    taken: dict[TableName, TableName] = {}
+    for target_name, table in spec.tables.items():
+        source_name = table.source or _source_by_schema(table, spec, source, collect)
+        if source_name is None:
+            continue
+        if source_name not in source.tables:
+            collect.error(
+                "source_table_missing",
+                table.source_place,
+                f"The source has no table {source_name}, which {target_name} is to be made of."
+                f"{_near(source_name, source.tables)}",
+                "Correct the name; names are exact, upper and lower case differ.",
+            )
+            continue
+        if source_name in taken:
+            collect.error(
+                "split_not_supported",
+                table.source_place,
+                f"{source_name} already feeds {taken[source_name]}; two targets of one source table are not yet "
+                "supported by this version.",
+                f"Map {source_name} to one of the two.",
+            )
+            continue
+        taken[source_name] = target_name
+        wanted[target_name] = (source_name, table.place)
+    for source_schema, target_schema in spec.schemas.items():
+        _by_schema(source_schema, target_schema, spec, source, taken, wanted, collect)
+    return wanted
+
+
+def _source_by_schema(table: TableSpec, spec: Spec, source: Catalog, collect: Collector) -> TableName | None:
+    """The source of a `tables` entry without `from`: the same name in a schema mapped to the target's."""
+    candidates = [
+        TableName(from_schema, table.target.name)
+        for from_schema, to_schema in spec.schemas.items()
+        if to_schema == table.target.schema
+    ]
+    existing = [name for name in candidates if name in source.tables]
+    if len(existing) == 1:
+        return existing[0]
+    if len(existing) > 1:
+        collect.error(
+            "source_table_ambiguous",
+            table.place,
+            f"{table.target} could be made of {' or '.join(str(name) for name in existing)}.",
+            "Say which with 'from'.",
+        )
+    elif candidates:
+        collect.error(
+            "source_table_missing",
+            table.place,
+            f"The source has no table {candidates[0]}, which {table.target} would be made of."
+            f"{_near(candidates[0], source.tables)}",
+            "Name the source table with 'from', or remove the entry.",
+        )
+    else:
+        collect.error(
+            "source_table_unknown",
+            table.place,
+            f"Nothing says which source table {table.target} is made of: no schema is mapped to "
+            f"{table.target.schema!r}.",
+            "Name the source table with 'from'.",
+        )
+    return None
+
+
+def _by_schema(
+    source_schema: str,
+    target_schema: str,
+    spec: Spec,
+    source: Catalog,
+    taken: dict[TableName, TableName],
+    wanted: dict[TableName, tuple[TableName, Place]],
+    collect: Collector,
+) -> None:
+    place = spec.places.get(f"schemas.{source_schema}", Place(1, 1))
+    names = sorted(name for name in source.tables if name.schema == source_schema)
+    if not names:
+        schemas = {name.schema for name in source.tables}
+        collect.error(
+            "source_schema_missing",
+            place,
+            f"The source has no table in a schema {source_schema!r}.{did_you_mean(source_schema, schemas)}",
+            "Correct the name, or grant crossfade's role USAGE on the schema.",
+        )
+    for name in names:
+        table = source.tables[name]
+        if name in taken or table.is_partition or table.kind in _VIEWS:
+            continue
+        if any(exclusion.matches(name) for exclusion in spec.exclude):
+            continue
+        target_name = TableName(target_schema, name.name)
+        if target_name in wanted:
+            collect.error(
+                "target_table_taken",
+                spec.tables[target_name].place if target_name in spec.tables else place,
+                f"{name} would become {target_name}, which {wanted[target_name][0]} already feeds.",
+                f"Exclude {name}, or give it another target with 'from'.",
+            )
+            continue
+        taken[name] = target_name
+        wanted[target_name] = (name, place)
+
+
+def _check_source(table: Table, place: Place, collect: Collector) -> bool:
+    """Whether the table can be replicated at all (D16, partitions by their root, no old-style inheritance)."""
+    name = table.name
+    if table.kind in _VIEWS:
+        collect.error(
+            "source_is_view", place, f"{name} is a view: it has no rows of its own to replicate.", "Map its tables."
+        )
+    elif table.is_partition:
+        collect.error(
+            "source_is_partition",
+            place,
+            f"{name} is a partition; its rows are replicated as those of its partitioned table.",
+            "Map the partitioned table instead.",
+        )
+    elif table.kind is TableKind.FOREIGN:
+        collect.error(
+            "source_is_foreign",
+            place,
+            f"{name} is a foreign table: its rows live elsewhere and are not in the write-ahead log.",
+            f"Exclude it: exclude: [{name}].",
+        )
+    elif table.persistence != "p":
+        kind = "unlogged" if table.persistence == "u" else "temporary"
+        collect.error(
+            "source_not_logged",
+            place,
+            f"{name} is {kind}: its changes are not in the write-ahead log and cannot be followed.",
+            f"ALTER TABLE {sql_name(name)} SET LOGGED;\n-- or exclude it: exclude: [{name}]",
+        )
+    elif table.has_inheritance_children:
+        collect.error(
+            "source_has_children",
+            place,
+            f"Other tables inherit from {name} (INHERITS, not partitions); crossfade does not support that yet.",
+            f"Exclude it (exclude: [{name}]), or turn the family into partitions.",
+        )
+    else:
+        return _check_leaves(table, place, collect)
+    return False
+
+
+def _check_leaves(table: Table, place: Place, collect: Collector) -> bool:
+    unlogged = [leaf.name for leaf in table.leaves if leaf.persistence != "p"]
+    for leaf in unlogged:
+        collect.error(
+            "source_not_logged",
+            place,
+            f"{leaf}, a partition of {table.name}, is unlogged: its changes cannot be followed.",
+            f"ALTER TABLE {sql_name(leaf)} SET LOGGED;",
+        )
+    return not unlogged
+
+
+def _target_table(
+    name: TableName, source: Table, target: Catalog, table: TableSpec | None, place: Place, collect: Collector
+) -> Table | None:
+    found = target.tables.get(name)
+    if found is None:
+        collect.error(
+            "target_table_missing",
+            place,
+            f"The target has no table {name}, which {source.name} is to become.{_near(name, target.tables)}",
+            f"Create it, name another target{' with from' if table is None else ''}, or leave {source.name} out with "
+            f"exclude: [{source.name}].",
+        )
+        return None
+    if found.kind in _VIEWS or found.kind is TableKind.FOREIGN:
+        collect.error(
+            "target_is_no_table",
+            place,
+            f"{name} on the target is no table but a view or foreign table.",
+            "Map a table.",
+        )
+        return None
+    if found.is_partition:
+        collect.error(
+            "target_is_partition",
+            place,
+            f"{name} on the target is a partition of another table.",
+            "Name the partitioned table instead: PostgreSQL puts each row where it belongs.",
+        )
+        return None
+    if found.persistence != "p" or any(leaf.persistence != "p" for leaf in found.leaves):
+        collect.error(
+            "target_not_logged",
+            place,
+            f"{name} on the target is unlogged: a crash would empty it while crossfade believes the rows are there.",
+            f"ALTER TABLE {sql_name(name)} SET LOGGED;",
+        )
+        return None
+    return found
+
+
+def _check_exclusions(spec: Spec, source: Catalog, collect: Collector) -> None:
+    for exclusion in spec.exclude:
+        if not any(exclusion.matches(name) for name in source.tables):
+            collect.warning(
+                "exclusion_matches_nothing",
+                exclusion.place,
+                f"No table of the source matches {exclusion.pattern!r}.",
+                "Correct or remove the pattern.",
+            )
+
+
+def _near(name: TableName, names: Iterable[TableName]) -> str:
+    names = list(names)
+    hint = did_you_mean(str(name), (str(other) for other in names))
+    if hint:
+        return hint
+    same = sorted(str(other) for other in names if other.name.casefold() == name.name.casefold())
+    return f" Did you mean {same[0]!r}?" if same else ""

@@ -1,0 +1,147 @@
+"""Where the demonstration plays: two servers, two databases, the roles a DBA would make, a configuration.
+
+Everything crossfade gets is what deploy/sql gives it: the least it can live with. Refuses to know what is played. The
+invariant: crossfade itself never sees a superuser's password here, and nothing is left behind after `close()`.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import shutil
+import socket
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import psycopg
+from psycopg import sql
+
+from crossfade.demo.schemas import load_app, load_legacy
+from crossfade.demo.scripts import CONFIG, role_script
+from crossfade.demo.servers import Server, embedded, start_together
+
+DBNAME: Final = "shop"
+ROLE: Final = "crossfade"
+OWNER: Final = "shop"  # of the legacy tables; the application logs in as it
+_PUBLICATION: Final = "crossfade"
+# Names that would change what crossfade reads: only what we say here counts.
+_FOREIGN: Final = ("CROSSFADE_", "PG")
+_ALSO_FOREIGN: Final = frozenset({"CREDENTIALS_DIRECTORY", "NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID"})
+
+
+@dataclass(slots=True)
+class Stage:
+    """Two running servers and how to reach them. `environment` is complete, for subprocesses of ours."""
+
+    legacy: Server
+    new: Server
+    folder: Path
+    listen: str
+    password: str
+    owner_password: str
+
+    @property
+    def source_dsn(self) -> str:
+        """Crossfade's own way to the legacy database."""
+        return self.legacy.dsn(DBNAME, ROLE, self.password)
+
+    @property
+    def target_dsn(self) -> str:
+        """Crossfade's own way to the new database."""
+        return self.new.dsn(DBNAME, ROLE, self.password)
+
+    @property
+    def application_dsn(self) -> str:
+        """The legacy application's way to its database."""
+        return self.legacy.dsn(DBNAME, OWNER, self.owner_password)
+
+    @property
+    def judge_dsns(self) -> tuple[str, str]:
+        """Both databases for somebody who may see everything, crossfade's own tables included."""
+        return self.legacy.dsn(DBNAME), self.new.dsn(DBNAME)
+
+    @property
+    def overrides(self) -> dict[str, str]:
+        """What is not as the shipped configuration says."""
+        return {
+            "CROSSFADE_CONFIG": str(CONFIG),
+            "CROSSFADE_SOURCE__DSN": self.source_dsn,
+            "CROSSFADE_TARGET__DSN": self.target_dsn,
+            "CROSSFADE_HTTP__LISTEN": self.listen,
+        }
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """Our own environment without anything that speaks to crossfade or libpq, and with the overrides."""
+        kept = {
+            name: value
+            for name, value in os.environ.items()
+            if not name.startswith(_FOREIGN) and name not in _ALSO_FOREIGN
+        }
+        return kept | self.overrides
+
+    def close(self) -> None:
+        """Stop both servers and remove every file. May be called twice."""
+        self.legacy.close()
+        self.new.close()
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+
+def set_up() -> Stage:
+    """Start both servers. Blocks for a second or two. Raises `ServerFailed` with the end of a log."""
+    binaries = embedded()
+    stage = Stage(
+        # Nobody crashes these servers, only crossfade: they need not wait for the disk.
+        legacy=Server(binaries, name="legacy", fsync=False),
+        new=Server(binaries, name="new", fsync=False),
+        folder=Path(tempfile.mkdtemp(prefix="crossfade-demo-")),
+        listen=f"127.0.0.1:{_free_port()}",
+        password=secrets.token_urlsafe(18),
+        owner_password=secrets.token_urlsafe(18),
+    )
+    try:
+        start_together(stage.legacy, stage.new)
+    except BaseException:
+        stage.close()
+        raise
+    return stage
+
+
+def furnish(stage: Stage, *, rows: int) -> None:
+    """Create both schemas, the legacy one with about `rows` rows, and what a DBA prepares. Blocks for some seconds."""
+    for server in (stage.legacy, stage.new):
+        with psycopg.connect(server.dsn(), autocommit=True) as admin:
+            _make_role(admin, OWNER, stage.owner_password)
+            _make_role(admin, ROLE, stage.password)
+            admin.execute(sql.SQL("CREATE DATABASE {} OWNER {}").format(sql.Identifier(DBNAME), sql.Identifier(OWNER)))
+        with psycopg.connect(server.dsn(DBNAME), autocommit=True) as admin:
+            admin.execute(sql.SQL("ALTER SCHEMA public OWNER TO {}").format(sql.Identifier(OWNER)))
+    load_legacy(stage.application_dsn, rows=rows)
+    load_app(stage.new.dsn(DBNAME, OWNER, stage.owner_password))
+    grant(stage)
+
+
+def grant(stage: Stage) -> None:
+    """Run deploy/sql as a DBA would: roles, the publications, the right to set session_replication_role."""
+    with psycopg.connect(stage.legacy.dsn(DBNAME), autocommit=True) as admin:
+        admin.execute(role_script("source-role.sql", role=ROLE, schema="public", DBNAME=DBNAME).encode())
+        admin.execute(
+            role_script(
+                "publication.sql", publication=_PUBLICATION, append_publication=f"{_PUBLICATION}_append"
+            ).encode()
+        )
+    with psycopg.connect(stage.new.dsn(DBNAME), autocommit=True) as admin:
+        admin.execute(role_script("target-role.sql", role=ROLE, schema="app", DBNAME=DBNAME).encode())
+        admin.execute(role_script("target-replica-role.sql", role=ROLE).encode())
+
+
+def _make_role(admin: psycopg.Connection[tuple[object, ...]], name: str, password: str) -> None:
+    admin.execute(sql.SQL("CREATE ROLE {} LOGIN PASSWORD {}").format(sql.Identifier(name), sql.Literal(password)))
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])

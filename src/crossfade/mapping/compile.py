@@ -96,8 +96,8 @@ def _check_keyspaces_used(
             collect.error(
                 "keyspaces_of_one_table",
                 declared.place,
-                f"ids.{name}: {declared.owner} already owns ids.{owned[declared.owner]}; two keyspaces of one table are "
-                "not yet supported by this version.",
+                f"ids.{name}: {declared.owner} already owns ids.{owned[declared.owner]}; two keyspaces of one table "
+                "are not yet supported by this version.",
                 "Remap one of the two columns.",
             )
         owned.setdefault(declared.owner, name)

@@ -117,7 +117,7 @@ def _check_new_unique(pair: Pair, key: Key, plan: TablePlan, sources: Mapping[st
             f"{pair.source.name}: a second such row stops the stream.",
             "Make sure that the source's rows fit it.",
         )
-    elif local:
+    elif local and set(key.columns) != set(plan.key):  # of the key itself the identity's warning has told
         collect.warning(
             "unique_local_time",
             target,
@@ -248,7 +248,9 @@ def _check_enforced(
             f"{counterpart.name} on the source is ON DELETE {counterpart.on_delete.name.replace('_', ' ')}, which "
             "sends the parent's delete before the children's"
         )
-    elif counterpart.on_update not in _PASSIVE:
+    elif counterpart.on_update not in _PASSIVE and not all(
+        _keyspace(plans.get(key.referenced), name) for name in key.referenced_columns
+    ):  # a remapped id stays what it was when its old one changes (I5), so there is no consequence to wait for
         reason = (
             f"{counterpart.name} on the source is ON UPDATE {counterpart.on_update.name.replace('_', ' ')}, which "
             "sends the parent's new key before the children's"

@@ -54,7 +54,7 @@ def next_steps(document: StatusDocument) -> list[str]:
             )
     if document["daemon"] is None:
         if document["leader"]:
-            steps.append("A daemon leads on another host; ask its `/api/v1/status` for rates and alerts.")
+            steps.append("A daemon leads, on another host or without HTTP; this is what it last wrote to the target.")
         elif document["phase"] == "complete":
             pass
         elif document["phase"] is None:

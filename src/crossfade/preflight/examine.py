@@ -1,0 +1,191 @@
+"""The whole preflight: look at both databases, compile the mapping, and say everything at once.
+
+Used by `crossfade check`, and by `run` before its first side effect. Refuses to decide anything itself: `probe` asks,
+`rules` judge, `mapping.compile` compiles. The invariant: nothing is changed on either side, whatever is found.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Iterable
+from contextlib import AsyncExitStack
+from dataclasses import dataclass, replace
+from typing import Final, TypeVar
+
+import psycopg
+from psycopg.conninfo import conninfo_to_dict
+
+from crossfade.catalog import Catalog
+from crossfade.faults import Fault
+from crossfade.findings import Finding, Severity
+from crossfade.mapping.compile import compile_plan
+from crossfade.mapping.plan import Plan
+from crossfade.mapping.spec import Spec
+from crossfade.preflight import probe, rights
+from crossfade.preflight.facts import SourceFacts, TargetFacts
+from crossfade.preflight.links import unreachable
+from crossfade.preflight.remarks import Remark, Side, remark
+from crossfade.preflight.rules import Intent, about_servers, about_tables
+from crossfade.session.connect import Connection, connect, server_fault
+from crossfade.session.introspect import read_catalog
+from crossfade.settings import Settings
+
+_ORDER: Final = {Severity.ERROR: 0, Severity.WARNING: 1, Severity.INFO: 2}
+_T = TypeVar("_T")
+
+
+@dataclass(frozen=True, slots=True)
+class Examined:
+    """Everything found, errors first. `plan` is None when the mapping could not be compiled.
+
+    `replica_role` is what the plan was compiled for. `source_sql` and `target_sql` are what a DBA of each side would
+    run, without repetitions; `sql` is both, each under a comment that says where it belongs.
+    """
+
+    findings: tuple[Finding, ...]
+    plan: Plan | None
+    replica_role: bool
+    source_sql: tuple[str, ...]
+    target_sql: tuple[str, ...]
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether nothing stands in the way."""
+        return all(finding.severity is not Severity.ERROR for finding in self.findings)
+
+    @property
+    def sql(self) -> tuple[str, ...]:
+        """Ready to paste: comments say on which side each part is to be run."""
+        return (
+            *(("-- on the source:", *self.source_sql) if self.source_sql else ()),
+            *(("-- on the target:", *self.target_sql) if self.target_sql else ()),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class _Source:
+    connection: Connection
+    facts: SourceFacts
+    catalog: Catalog
+
+
+@dataclass(frozen=True, slots=True)
+class _Target:
+    connection: Connection
+    facts: TargetFacts
+    catalog: Catalog
+
+
+async def examine(settings: Settings, spec: Spec | None, *, resuming: bool = False) -> Examined:
+    """Look at everything and raise nothing for what is found, a database that does not answer included.
+
+    `resuming`: the caller has seen our progress already, so a slot of ours and rows in the target are as they should
+    be; the same follows by itself when the target's `crossfade.progress` has this workflow. Without `spec` (the
+    mapping could not be read) only the servers are looked at.
+    """
+    intent = Intent(
+        workflow=settings.name,
+        slot=settings.stream.slot,
+        publication=settings.stream.publication,
+        append_publication=settings.stream.append_publication,
+        workers=settings.copy_.workers,
+        resuming=resuming,
+    )
+    source_dsn = settings.source.dsn.get_secret_value()
+    target_dsn = settings.target.dsn.get_secret_value()
+    async with AsyncExitStack() as stack:
+        # The slot is read before the progress: a daemon that runs meanwhile persists first and acknowledges then, so
+        # this order never shows a slot ahead of its progress (A7).
+        source = await _attempt(Side.SOURCE, source_dsn, _open_source(stack, source_dsn, intent))
+        target = await _attempt(Side.TARGET, target_dsn, _open_target(stack, target_dsn, intent))
+        compiled: list[Finding] = []
+        remarks: list[Remark] = [each for each in (source, target) if isinstance(each, Remark)]
+        plan = None
+        replica_role = isinstance(target, _Target) and target.facts.replica_role
+        if isinstance(source, _Source) and isinstance(target, _Target) and spec is not None:
+            outcome = compile_plan(
+                spec, source.catalog, target.catalog, workflow=settings.name, replica_role=replica_role
+            )
+            plan = outcome.plan
+            compiled.extend(outcome.findings)
+            if plan is not None:
+                tables = await _attempt(Side.BOTH, "", _tables(intent, plan, source, target))
+                remarks.extend([tables] if isinstance(tables, Remark) else tables)
+        if plan is None:
+            remarks.append(_NOT_EXAMINED)
+        if isinstance(source, _Source):
+            source = await _attempt(Side.SOURCE, source_dsn, _still_blocked(source))
+        remarks.extend(
+            about_servers(
+                intent,
+                source.facts if isinstance(source, _Source) else None,
+                target.facts if isinstance(target, _Target) else None,
+            )
+        )
+    return _examined(remarks, compiled, plan, replica_role)
+
+
+async def _open_source(stack: AsyncExitStack, dsn: str, intent: Intent) -> _Source:
+    connection = await stack.enter_async_context(await connect(dsn, purpose="check", endpoint="source"))
+    facts = await probe.source_facts(connection, dsn, publications=(intent.publication, intent.append_publication))
+    return _Source(connection, facts, await read_catalog(connection))
+
+
+async def _open_target(stack: AsyncExitStack, dsn: str, intent: Intent) -> _Target:
+    connection = await stack.enter_async_context(await connect(dsn, purpose="check", endpoint="target"))
+    facts = await probe.target_facts(connection, workflow=intent.workflow)
+    return _Target(connection, facts, await read_catalog(connection))
+
+
+async def _tables(intent: Intent, plan: Plan, source: _Source, target: _Target) -> list[Remark]:
+    source_access = await probe.source_access(source.connection, [table.source_oid for table in plan.tables])
+    target_access = await probe.target_access(
+        target.connection,
+        {target.catalog.tables[table.target].oid: rights.needed_on_target(table) for table in plan.tables},
+    )
+    return list(about_tables(intent, plan, source.facts, source.catalog, source_access, target.facts, target_access))
+
+
+async def _still_blocked(source: _Source) -> _Source:
+    """Where our role may not see since when a transaction runs, only those count that ran all the time we looked."""
+    running = {blocker.xid for blocker in await probe.blockers(source.connection)}
+    blockers = tuple(blocker for blocker in source.facts.blockers if blocker.xid in running)
+    return replace(source, facts=replace(source.facts, blockers=blockers))
+
+
+async def _attempt(side: Side, dsn: str, work: Awaitable[_T]) -> _T | Remark:
+    """Do it, or say in a remark why it could not be done; a bug still climbs."""
+    try:
+        return await work
+    except Fault as fault:
+        reason = fault
+    except psycopg.Error as error:
+        reason = server_fault(error, where=side.value)
+    try:
+        given = conninfo_to_dict(dsn)
+    except psycopg.Error:
+        given = {}
+    role = str(given.get("user") or "")
+    return unreachable(side, reason, database=str(given.get("dbname") or role), role=role)
+
+
+_NOT_EXAMINED: Final = remark(
+    Side.BOTH,
+    Severity.INFO,
+    "tables_not_examined",
+    "mapping",
+    "Privileges on tables, publications and what the target holds were not looked at: that takes both databases and a"
+    " mapping without errors.",
+    remedy="Mend the errors, then check again.",
+)
+
+
+def _examined(
+    remarks: Iterable[Remark], compiled: Iterable[Finding], plan: Plan | None, replica_role: bool
+) -> Examined:
+    said = list(remarks)
+    findings = sorted([*compiled, *(each.finding for each in said)], key=lambda finding: _ORDER[finding.severity])
+
+    def statements(side: Side) -> tuple[str, ...]:
+        return tuple(dict.fromkeys(sql for each in said if each.side is side for sql in each.sql))
+
+    return Examined(tuple(findings), plan, replica_role, statements(Side.SOURCE), statements(Side.TARGET))

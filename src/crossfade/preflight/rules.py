@@ -1,0 +1,73 @@
+"""Facts in, remarks out: every rule of the preflight, in the order a person would want to read them.
+
+Refuses to know connections. The invariant: a side that could not be seen takes none of the other side's remarks with
+it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+from crossfade.catalog import Catalog, TableName
+from crossfade.mapping.plan import Plan
+from crossfade.preflight import capacity, links, publications, rights, servers, slots, tables
+from crossfade.preflight.facts import SourceAccess, SourceFacts, TargetAccess, TargetFacts
+from crossfade.preflight.remarks import Remark, Side
+
+
+@dataclass(frozen=True, slots=True)
+class Intent:
+    """What the configuration asks for. `resuming`: the caller knows that this workflow has begun already."""
+
+    workflow: str
+    slot: str
+    publication: str
+    append_publication: str
+    workers: int
+    resuming: bool
+
+
+def about_servers(intent: Intent, source: SourceFacts | None, target: TargetFacts | None) -> Iterator[Remark]:
+    """What can be said without the mapping."""
+    begun = target.begun if target is not None else None
+    is_led = begun is not None and begun.is_led
+    if source is not None:
+        yield from links.links(Side.SOURCE, source.link)
+        yield from links.replication(source.replication, source.role, senders_free=capacity.senders_free(source))
+        yield from servers.source(source)
+        yield from capacity.source(source, slot=intent.slot, workers=intent.workers, is_led=is_led)
+        # Whose slot it is, only the target can tell: without it an existing slot is neither ours nor foreign.
+        yield from slots.slots(source, slot=intent.slot, begun=begun, resuming=intent.resuming or target is None)
+    if target is not None:
+        yield from links.links(Side.TARGET, target.link)
+        yield from servers.target(target)
+        yield from capacity.connections(Side.TARGET, target.server, target.role, workers=intent.workers, is_led=is_led)
+        yield from rights.state(target)
+        yield from rights.replica_role(target)
+    if source is not None and target is not None:
+        yield from servers.identities(source.replication, source.server, target)
+
+
+def about_tables(
+    intent: Intent,
+    plan: Plan,
+    source: SourceFacts,
+    source_catalog: Catalog,
+    source_access: Mapping[TableName, SourceAccess],
+    target: TargetFacts,
+    target_access: Mapping[TableName, TargetAccess],
+) -> Iterator[Remark]:
+    """What needs the compiled mapping."""
+    yield from rights.source(source.role, source_access.values())
+    yield from publications.publications(
+        publications.wanted(
+            plan, source_catalog, publication=intent.publication, append_publication=intent.append_publication
+        ),
+        source,
+        source_access,
+        begun=target.begun,
+    )
+    yield from tables.partitions(plan, source_catalog)
+    yield from rights.target(target.role, target_access.values(), tables.written_columns(plan.tables))
+    yield from tables.target_rows(target_access, has_begun=intent.resuming or target.begun is not None)

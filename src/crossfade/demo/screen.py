@@ -11,6 +11,7 @@ import time
 from types import TracebackType
 from typing import Final, Self
 
+from rich import box
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
 from rich.progress_bar import ProgressBar
@@ -69,12 +70,12 @@ class Screen:
         """The verdict, with its reasons."""
         self.still()
         sys.stderr.flush()
-        width = None if self.result.is_terminal else 120
-        self.result.print(_result_table(found), width=width)
+        self.result.print(_result_table(found), width=None if self.result.is_terminal else 100)
         shared = sum(each.shared for each in found.maps)
         broken = [key for key in found.foreign_keys if key.violations]
         entries = sum(each.entries for each in found.maps)
         lines = [
+            *(f"{each.target} differs in: {', '.join(each.columns)}." for each in found.tables if each.columns),
             f"{len(found.maps)} id maps, {entries:,} entries: "
             + ("each old id has one new id, and the other way round." if not shared else f"{shared:,} NOT one-to-one."),
             f"{len(found.foreign_keys)} foreign keys of the new schema: "
@@ -119,18 +120,22 @@ def _panel(view: View) -> RenderableType:
 
 
 def _result_table(found: Comparison) -> Table:
-    table = Table(title="Row by row, by SQL that knows nothing of crossfade", title_justify="left")
+    table = Table(
+        title="Row by row, by SQL that knows nothing of crossfade",
+        title_justify="left",
+        box=box.SIMPLE_HEAD,
+        pad_edge=False,
+    )
     for name in ("legacy", "new"):
-        table.add_column(name)
+        table.add_column(name, no_wrap=True)
     for name in ("rows", "equal", "missing", "extra", "different"):
-        table.add_column(name, justify="right")
-    table.add_column("verdict")
+        table.add_column(name, justify="right", no_wrap=True)
     for each in found.tables:
         numbers = (each.source_rows, each.equal, each.missing, each.extra, each.different)
-        verdict = (
-            Text("equal", style="green")
-            if each.agrees
-            else Text("NOT equal" + (f": {', '.join(each.columns)}" if each.columns else ""), style="bold red")
+        table.add_row(
+            each.source.removeprefix("public."),
+            each.target,
+            *(f"{value:,}" for value in numbers),
+            style="green" if each.agrees else "bold red",
         )
-        table.add_row(each.source, each.target, *(f"{value:,}" for value in numbers), verdict)
     return table

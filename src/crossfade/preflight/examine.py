@@ -6,7 +6,7 @@ Used by `crossfade check`, and by `run` before its first side effect. Refuses to
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Iterable
+from collections.abc import Awaitable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, replace
 from typing import Final, TypeVar
@@ -15,7 +15,7 @@ import psycopg
 from psycopg.conninfo import conninfo_to_dict
 
 from crossfade.catalog import Catalog
-from crossfade.faults import Fault
+from crossfade.faults import Fault, Policy
 from crossfade.findings import Finding, Severity
 from crossfade.mapping.compile import compile_plan
 from crossfade.mapping.plan import Plan
@@ -24,7 +24,7 @@ from crossfade.preflight import probe, rights
 from crossfade.preflight.facts import SourceFacts, TargetFacts
 from crossfade.preflight.links import unreachable
 from crossfade.preflight.remarks import Remark, Side, remark
-from crossfade.preflight.rules import Intent, about_servers, about_tables
+from crossfade.preflight.rules import Intent, about_servers, about_source_tables, about_target_tables
 from crossfade.session.connect import Connection, connect, server_fault
 from crossfade.session.introspect import read_catalog
 from crossfade.settings import Settings
@@ -97,8 +97,8 @@ async def examine(settings: Settings, spec: Spec | None, *, resuming: bool = Fal
         # this order never shows a slot ahead of its progress (A7).
         source = await _attempt(Side.SOURCE, source_dsn, _open_source(stack, source_dsn, intent))
         target = await _attempt(Side.TARGET, target_dsn, _open_target(stack, target_dsn, intent))
-        compiled: list[Finding] = []
-        remarks: list[Remark] = [each for each in (source, target) if isinstance(each, Remark)]
+        compiled: tuple[Finding, ...] = ()
+        tables: list[Remark] = []
         plan = None
         replica_role = isinstance(target, _Target) and target.facts.replica_role
         if isinstance(source, _Source) and isinstance(target, _Target) and spec is not None:
@@ -106,22 +106,20 @@ async def examine(settings: Settings, spec: Spec | None, *, resuming: bool = Fal
                 spec, source.catalog, target.catalog, workflow=settings.name, replica_role=replica_role
             )
             plan = outcome.plan
-            compiled.extend(outcome.findings)
+            compiled = outcome.findings
             if plan is not None:
-                tables = await _attempt(Side.BOTH, "", _tables(intent, plan, source, target))
-                remarks.extend([tables] if isinstance(tables, Remark) else tables)
-        if plan is None:
-            remarks.append(_NOT_EXAMINED)
+                tables = await _tables(intent, plan, source, target)
         if isinstance(source, _Source):
             source = await _attempt(Side.SOURCE, source_dsn, _still_blocked(source))
-        remarks.extend(
-            about_servers(
-                intent,
-                source.facts if isinstance(source, _Source) else None,
-                target.facts if isinstance(target, _Target) else None,
-            )
+        servers = [each for each in (source, target) if isinstance(each, Remark)]
+        servers += about_servers(
+            intent,
+            source.facts if isinstance(source, _Source) else None,
+            target.facts if isinstance(target, _Target) else None,
         )
-    return _examined(remarks, compiled, plan, replica_role)
+    if plan is None:
+        tables.append(_NOT_EXAMINED)
+    return _examined(servers, compiled, tables, plan, replica_role)
 
 
 async def _open_source(stack: AsyncExitStack, dsn: str, intent: Intent) -> _Source:
@@ -137,12 +135,23 @@ async def _open_target(stack: AsyncExitStack, dsn: str, intent: Intent) -> _Targ
 
 
 async def _tables(intent: Intent, plan: Plan, source: _Source, target: _Target) -> list[Remark]:
-    source_access = await probe.source_access(source.connection, [table.source_oid for table in plan.tables])
-    target_access = await probe.target_access(
-        target.connection,
-        {target.catalog.tables[table.target].oid: rights.needed_on_target(table) for table in plan.tables},
+    source_access = await _attempt(
+        Side.SOURCE, "", probe.source_access(source.connection, [table.source_oid for table in plan.tables])
     )
-    return list(about_tables(intent, plan, source.facts, source.catalog, source_access, target.facts, target_access))
+    target_access = await _attempt(
+        Side.TARGET,
+        "",
+        probe.target_access(
+            target.connection,
+            {target.catalog.tables[table.target].oid: rights.needed_on_target(table) for table in plan.tables},
+        ),
+    )
+    remarks = [each for each in (source_access, target_access) if isinstance(each, Remark)]
+    if not isinstance(source_access, Remark):
+        remarks.extend(about_source_tables(intent, plan, source.facts, source.catalog, source_access, target.facts))
+    if not isinstance(target_access, Remark):
+        remarks.extend(about_target_tables(intent, plan, target.facts, target_access))
+    return remarks
 
 
 async def _still_blocked(source: _Source) -> _Source:
@@ -160,6 +169,12 @@ async def _attempt(side: Side, dsn: str, work: Awaitable[_T]) -> _T | Remark:
         reason = fault
     except psycopg.Error as error:
         reason = server_fault(error, where=side.value)
+        if reason.policy is not Policy.RETRY:
+            reason = Fault(
+                f"The server refused to answer one of our questions (SQLSTATE {error.sqlstate}).",
+                where=side.value,
+                do="Report this, with the server's version.",
+            )
     try:
         given = conninfo_to_dict(dsn)
     except psycopg.Error:
@@ -180,12 +195,15 @@ _NOT_EXAMINED: Final = remark(
 
 
 def _examined(
-    remarks: Iterable[Remark], compiled: Iterable[Finding], plan: Plan | None, replica_role: bool
+    servers: list[Remark], compiled: tuple[Finding, ...], tables: list[Remark], plan: Plan | None, replica_role: bool
 ) -> Examined:
-    said = list(remarks)
-    findings = sorted([*compiled, *(each.finding for each in said)], key=lambda finding: _ORDER[finding.severity])
+    """Errors first; among equals servers, mapping, tables: the order in which a person would mend them."""
+    findings = sorted(
+        [*(each.finding for each in servers), *compiled, *(each.finding for each in tables)],
+        key=lambda finding: _ORDER[finding.severity],
+    )
 
     def statements(side: Side) -> tuple[str, ...]:
-        return tuple(dict.fromkeys(sql for each in said if each.side is side for sql in each.sql))
+        return tuple(dict.fromkeys(sql for each in (*servers, *tables) if each.side is side for sql in each.sql))
 
     return Examined(tuple(findings), plan, replica_role, statements(Side.SOURCE), statements(Side.TARGET))

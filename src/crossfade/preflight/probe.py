@@ -339,6 +339,7 @@ _SOURCE_ACCESS: Final = """
            pg_catalog.row_security_active(c.oid)
     FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
     WHERE c.oid = ANY (%(oids)s::oid[])
+    ORDER BY n.nspname COLLATE "C", c.relname COLLATE "C"
     """
 
 
@@ -415,6 +416,7 @@ _TARGET_ACCESS: Final = """
            pg_catalog.row_security_active(c.oid)
     FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
     WHERE c.oid = ANY (%(oids)s::oid[])
+    ORDER BY n.nspname COLLATE "C", c.relname COLLATE "C"
     """
 
 
@@ -426,15 +428,16 @@ class _SequenceRow:
         self.name = name
 
 
+# has_sequence_privilege() refuses anything but a sequence, and only CASE keeps it from being asked.
 _SEQUENCES: Final = """
     SELECT f.adrelid::int8, a.attname::text, n.nspname::text, s.relname::text
     FROM pg_catalog.pg_attrdef f
     JOIN pg_catalog.pg_attribute a ON a.attrelid = f.adrelid AND a.attnum = f.adnum
     JOIN pg_catalog.pg_depend d ON d.classid = 'pg_catalog.pg_attrdef'::regclass AND d.objid = f.oid
-    JOIN pg_catalog.pg_class s ON s.oid = d.refobjid AND s.relkind = 'S'
-                              AND d.refclassid = 'pg_catalog.pg_class'::regclass
+    JOIN pg_catalog.pg_class s ON s.oid = d.refobjid AND d.refclassid = 'pg_catalog.pg_class'::regclass
     JOIN pg_catalog.pg_namespace n ON n.oid = s.relnamespace
-    WHERE f.adrelid = ANY (%(oids)s::oid[]) AND NOT pg_catalog.has_sequence_privilege(s.oid, 'USAGE')
+    WHERE f.adrelid = ANY (%(oids)s::oid[])
+      AND CASE WHEN s.relkind = 'S' THEN NOT pg_catalog.has_sequence_privilege(s.oid, 'USAGE') END
     ORDER BY f.adrelid, a.attnum
     """
 

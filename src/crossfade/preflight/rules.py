@@ -49,25 +49,26 @@ def about_servers(intent: Intent, source: SourceFacts | None, target: TargetFact
         yield from servers.identities(source.replication, source.server, target)
 
 
-def about_tables(
+def about_source_tables(
     intent: Intent,
     plan: Plan,
     source: SourceFacts,
-    source_catalog: Catalog,
-    source_access: Mapping[TableName, SourceAccess],
+    catalog: Catalog,
+    access: Mapping[TableName, SourceAccess],
     target: TargetFacts,
-    target_access: Mapping[TableName, TargetAccess],
 ) -> Iterator[Remark]:
-    """What needs the compiled mapping."""
-    yield from rights.source(source.role, source_access.values())
-    yield from publications.publications(
-        publications.wanted(
-            plan, source_catalog, publication=intent.publication, append_publication=intent.append_publication
-        ),
-        source,
-        source_access,
-        begun=target.begun,
+    """What needs the compiled mapping: reading the tables, and publishing them."""
+    needed = publications.wanted(
+        plan, catalog, publication=intent.publication, append_publication=intent.append_publication
     )
-    yield from tables.partitions(plan, source_catalog)
-    yield from rights.target(target.role, target_access.values(), tables.written_columns(plan.tables))
-    yield from tables.target_rows(target_access, has_begun=intent.resuming or target.begun is not None)
+    yield from rights.source(source.role, access.values())
+    yield from publications.publications(needed, source, access, begun=target.begun)
+    yield from tables.partitions(plan, catalog)
+
+
+def about_target_tables(
+    intent: Intent, plan: Plan, target: TargetFacts, access: Mapping[TableName, TargetAccess]
+) -> Iterator[Remark]:
+    """The same for writing them."""
+    yield from rights.target(target.role, access.values(), tables.written_columns(plan.tables))
+    yield from tables.target_rows(access, has_begun=intent.resuming or target.begun is not None)

@@ -17,9 +17,16 @@ import pytest
 
 from crossfade.demo import writers
 from crossfade.demo.compare import Comparison, compare
+from crossfade.demo.pairs import PAIRS
 from crossfade.demo.schemas import load_app, load_legacy
+from crossfade.demo.scripts import CONFIG
 from crossfade.demo.servers import Server, embedded
+from crossfade.demo.stage import Stage, furnish, set_up
 from crossfade.demo.writers import MIX, Clerk, Counts, Ranges, Work, Writers
+from crossfade.findings import Severity
+from crossfade.mapping.load import load_mapping
+from crossfade.preflight.examine import examine
+from crossfade.settings import load_settings
 
 ROWS = 3000
 _names = itertools.count()
@@ -308,3 +315,61 @@ def _log_ins(dsn: str) -> int:
         row = connection.execute("SELECT count(*) FROM events WHERE kind = 'log-in'").fetchone()
     assert row is not None
     return int(row[0])
+
+
+# -- the stage
+
+
+@pytest.fixture(scope="module")
+def stage() -> Iterator[Stage]:
+    made = set_up()
+    try:
+        furnish(made, rows=ROWS)
+        yield made
+    finally:
+        made.close()
+
+
+async def test_the_shipped_mapping_fits_both_schemas(stage: Stage) -> None:
+    settings = load_settings(CONFIG, environment=stage.overrides)
+    found = await examine(settings, load_mapping(settings.mapping))
+    assert [finding for finding in found.findings if finding.severity is Severity.ERROR] == []
+    assert found.plan is not None
+    assert {(str(table.source), str(table.target)) for table in found.plan.tables} == {
+        (pair.source, pair.target) for pair in PAIRS
+    }
+
+
+def test_crossfade_gets_no_more_than_it_needs(stage: Stage) -> None:
+    for dsn in (stage.source_dsn, stage.target_dsn):
+        with psycopg.connect(dsn) as connection:
+            row = connection.execute(
+                "SELECT rolsuper, rolcreatedb, rolcreaterole, rolbypassrls FROM pg_roles WHERE rolname = current_user"
+            ).fetchone()
+            assert row == (False, False, False, False)
+            owned = connection.execute(
+                "SELECT count(*) FROM pg_class WHERE relowner = current_user::regrole"
+            ).fetchone()
+            assert owned == (0,)
+    with psycopg.connect(stage.source_dsn) as connection, pytest.raises(psycopg.errors.InsufficientPrivilege):
+        connection.execute("DELETE FROM public.users")
+
+
+def test_nothing_of_ours_reaches_what_we_start(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("PGOPTIONS", "PGHOST", "CROSSFADE_NAME", "NOTIFY_SOCKET"):
+        monkeypatch.setenv(name, "wrong")
+    environment = stage.environment
+    assert "wrong" not in environment.values()
+    assert environment["PATH"]
+    assert environment["CROSSFADE_SOURCE__DSN"] == stage.source_dsn
+
+
+def test_closing_the_stage_leaves_nothing_behind() -> None:
+    made = set_up()
+    homes = [made.legacy.home, made.new.home, made.folder]
+    assert all(home.exists() for home in homes)
+    made.close()
+    made.close()
+    assert not any(home.exists() for home in homes)
+    assert not made.legacy.running
+    assert not made.new.running

@@ -25,7 +25,6 @@ from crossfade.demo.view import Speedometer, View, look
 from crossfade.demo.writers import Writers
 
 AGREE: Final = 0
-FAILED: Final = 1
 DISAGREE: Final = 3
 INTERRUPTED: Final = 130  # as the shell says it of Ctrl-C
 
@@ -146,6 +145,8 @@ class _Story:
     async def _writing(self) -> AsyncIterator[None]:
         """The shop is open inside, and every transaction has ended outside."""
         stop = asyncio.Event()
+        self._speed = Speedometer()
+        self._speed.per_second(asyncio.get_running_loop().time(), self.writers.counts.committed)
         self._shop = asyncio.create_task(self.writers.run(stop), name="demo.writers")
         try:
             yield

@@ -96,7 +96,7 @@ def _panel(view: View) -> RenderableType:
     facts = Table.grid(padding=(0, 2))
     facts.add_column(style="dim")
     facts.add_column()
-    facts.add_row("phase", view.phase or "crossfade is down")
+    facts.add_row("phase", view.phase or "crossfade does not answer")
     facts.add_row("live writes", f"{view.written:,} transactions, {view.written_per_second:,.0f} a second")
     if view.is_copied:
         facts.add_row("lag", f"{duration(view.lag_seconds)}, {size(view.lag_bytes)}")

@@ -92,7 +92,7 @@ def look(
 
 def sentence(view: View) -> str:
     """The view as one line of a log."""
-    parts = [view.phase or "crossfade is down"]
+    parts = [view.phase or "crossfade does not answer"]
     if view.phase is not None and not view.is_copied:
         parts.append(f"{view.rows:,} rows of {view.tables_done}/{len(view.tables)} tables copied")
     elif view.phase is not None:

@@ -46,7 +46,7 @@ def test_while_streaming_lag_and_throughput_are_told() -> None:
 
 
 def test_a_daemon_that_does_not_answer_is_said_to_be_down() -> None:
-    assert _look(None).startswith("crossfade is down · 5,000 transactions")
+    assert _look(None).startswith("crossfade does not answer · 5,000 transactions")
 
 
 def test_an_error_is_told_as_it_is() -> None:

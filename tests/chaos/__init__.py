@@ -1,0 +1,1 @@
+"""Faults, injected and counted, and campaigns of them against a running daemon."""

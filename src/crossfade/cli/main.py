@@ -136,13 +136,16 @@ def teardown(
 @app.command()
 def demo(
     keep: Annotated[bool, typer.Option("--keep", help="Leave servers and daemon running at the end.")] = False,
-    run_seconds: Annotated[int, typer.Option("--seconds", min=1, help="How long the live writes go on.")] = 20,
+    live_seconds: Annotated[float, typer.Option("--seconds", min=1, help="How long the live writes go on.")] = 20,
     rows: Annotated[int, typer.Option("--rows", min=100, help="About how many rows to begin with.")] = 200_000,
+    rate: Annotated[float, typer.Option("--rate", min=1, help="Live transactions a second.")] = 300,
+    kill: Annotated[bool, typer.Option("--kill/--no-kill", help="Kill the daemon once on the way.")] = True,
+    seed: Annotated[int, typer.Option("--seed", help="Another seed, other sample rows.")] = 2026,
 ) -> None:
     """Show it all on two servers of its own, with live writes."""
     from crossfade.cli.demo import demo as call
 
-    exits.finish(lambda: call(keep=keep, seconds=run_seconds, rows=rows))
+    exits.finish(lambda: call(keep=keep, seconds=live_seconds, rows=rows, rate=rate, kill=kill, seed=seed))
 
 
 @app.command()

@@ -8,7 +8,11 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import os
 import random
+import signal
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -373,3 +377,38 @@ def test_closing_the_stage_leaves_nothing_behind() -> None:
     assert not any(home.exists() for home in homes)
     assert not made.legacy.running
     assert not made.new.running
+
+
+@pytest.mark.parametrize(
+    ("how", "after"),
+    [(signal.SIGINT, ""), (signal.SIGTERM, "Two servers run"), (signal.SIGINT, "least-privilege roles")],
+)
+async def test_an_interrupted_demonstration_leaves_nothing_behind(
+    tmp_path: Path, how: signal.Signals, after: str
+) -> None:
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "crossfade.cli.main", "demo", "--rows", "20000"),
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        env=os.environ | {"TMPDIR": str(_enterable(tmp_path))},
+    )
+    assert process.stderr is not None
+    async with asyncio.timeout(60):
+        if after:
+            while after.encode() not in (line := await process.stderr.readline()):
+                assert line, "it ended by itself"
+        else:
+            while not any(tmp_path.iterdir()):
+                await asyncio.sleep(0.01)
+        process.send_signal(how)
+        told = await process.stderr.read()
+        assert await process.wait() == 130
+    assert b"Traceback" not in told
+    assert [entry.name for entry in tmp_path.iterdir() if not entry.name.startswith("crossfade-postgresql")] == []
+
+
+def _enterable(folder: Path) -> Path:
+    """Let the account that runs the servers in: pytest's own folders are for us alone."""
+    for each in (folder, *folder.parents[:2]):
+        each.chmod(each.stat().st_mode | 0o011)
+    return folder

@@ -184,11 +184,15 @@ class _Story:
         end = clock() + self.wishes.seconds
         middle = clock() + self.wishes.seconds * 0.4
         to_kill = self.wishes.kill
-        while (now := clock()) < end:
+        while True:
             self._check_alive()
+            now = clock()
             if to_kill and now >= middle:
                 to_kill = False
                 await self._kill()
+                continue
+            if now >= end:
+                break
             self.screen.show(await self._look(end - now))
             await asyncio.sleep(_TICK)
         self.screen.still()

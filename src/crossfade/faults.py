@@ -15,8 +15,6 @@ import enum
 from collections.abc import Mapping
 from typing import ClassVar, Final
 
-from crossfade.lsn import Lsn
-
 
 class Policy(enum.Enum):
     """What the supervisor does with a fault once both databases have answered."""
@@ -85,6 +83,10 @@ class Transient(Fault):
     """Known to pass by itself: deadlock, serialization, lost connection, shutdown, too many clients."""
 
     policy: ClassVar[Policy] = Policy.RETRY
+
+
+class Rebuild(Transient):
+    """Not an error: the branch is to be built anew from the durable position, at once and without a word."""
 
 
 class Fenced(Transient):
@@ -161,9 +163,7 @@ def _longest(table: Mapping[str, str], sqlstate: str) -> str | None:
     return table.get(sqlstate) or table.get(sqlstate[:2])
 
 
-def from_sqlstate(
-    sqlstate: str, *, where: str, constraint: str = "", column: str = "", relation: str = ""
-) -> Fault:
+def from_sqlstate(sqlstate: str, *, where: str, constraint: str = "", column: str = "", relation: str = "") -> Fault:
     """Sort one server error. `where` names our object and position; the rest are names the server reported.
 
     The message is built from the code and names only. An empty `sqlstate` is a lost connection.
@@ -194,11 +194,11 @@ def from_sqlstate(
             do=do,
             sqlstate=sqlstate,
         )
-    if (reason := _longest(_UNREACHABLE, sqlstate)) is not None:
-        return Unreachable(f"{reason[0].upper()}{reason[1:]}{tail}.", where=where, sqlstate=sqlstate)
-    if (reason := _longest(_TRANSIENT, sqlstate)) is not None:
+    if (refusal := _longest(_UNREACHABLE, sqlstate)) is not None:
+        return Unreachable(f"{refusal[0].upper()}{refusal[1:]}{tail}.", where=where, sqlstate=sqlstate)
+    if (passing := _longest(_TRANSIENT, sqlstate)) is not None:
         return Transient(
-            f"{reason[0].upper()}{reason[1:]}{tail}.", where=where, means="Nothing is lost.", sqlstate=sqlstate
+            f"{passing[0].upper()}{passing[1:]}{tail}.", where=where, means="Nothing is lost.", sqlstate=sqlstate
         )
     return Fault(
         f"The server reported an error crossfade does not know{tail}.",

@@ -11,7 +11,7 @@ PostgreSQL: runtime-config-client, libpq-connect ("options", "tcp_user_timeout")
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Final, LiteralString
+from typing import Final
 
 import psycopg
 from psycopg import pq
@@ -43,7 +43,15 @@ _TIMEOUTS: Final[Mapping[str, str]] = {
     "jit": "off",
 }
 # Rule 5 of edge-cases: an acknowledged row must survive a crash of the target. Rule 8: a role may default to read-only.
-TARGET: Final[Mapping[str, str]] = {"synchronous_commit": "on", "default_transaction_read_only": "off"}
+# The keepalives are the server's side of it: a daemon that vanished must not hold the leader lock for hours.
+TARGET: Final[Mapping[str, str]] = {
+    "synchronous_commit": "on",
+    "default_transaction_read_only": "off",
+    "tcp_keepalives_idle": "10",
+    "tcp_keepalives_interval": "5",
+    "tcp_keepalives_count": "3",
+    "tcp_user_timeout": "25000",
+}
 
 # A dead peer is noticed in about 30 s, a peer that takes nothing we send in the same time (B4).
 _KEEPALIVES: Final[Mapping[str, str]] = {
@@ -56,9 +64,7 @@ _KEEPALIVES: Final[Mapping[str, str]] = {
 }
 
 
-def conninfo(
-    dsn: str, *, purpose: str, settings: Mapping[str, str] | None = None, replication: bool = False
-) -> str:
+def conninfo(dsn: str, *, purpose: str, settings: Mapping[str, str] | None = None, replication: bool = False) -> str:
     """The connection string with settings pinned and our `application_name`.
 
     What an operator wrote for keepalives, connect_timeout and `options` is kept (ours come after, and win for the
@@ -112,9 +118,11 @@ async def connect(
         raise connect_fault(error, endpoint=endpoint, text=text) from None
     connection.prepare_threshold = None
     if not replication:
-        timeout = "transaction_timeout"  # since version 17; unknown to older servers, so not in `options`
-        if connection.info.server_version >= 170000:
-            await connection.execute("SELECT pg_catalog.set_config(%s, '0', false)", (timeout,))
+        # Unknown to older servers (since 14 and 17), so these cannot be in `options`.
+        await connection.execute(
+            "SELECT pg_catalog.set_config(name, '0', false) FROM pg_catalog.pg_settings"
+            " WHERE name IN ('idle_session_timeout', 'transaction_timeout')"
+        )
     return connection
 
 
@@ -124,8 +132,10 @@ def connect_fault(error: psycopg.Error, *, endpoint: str, text: str) -> Fault:
     libpq's words hold host names and our own role, never rows; passwords are not among them.
     """
     given = conninfo_to_dict(text)
-    place = f"{endpoint} ({given.get('host') or given.get('hostaddr') or 'local socket'}:{given.get('port') or 5432}, " \
-            f"database {given.get('dbname') or given.get('user') or '?'}, role {given.get('user') or '?'})"
+    place = (
+        f"{endpoint} ({given.get('host') or given.get('hostaddr') or 'local socket'}:{given.get('port') or 5432}, "
+        f"database {given.get('dbname') or given.get('user') or '?'}, role {given.get('user') or '?'})"
+    )
     message = str(error)
     sqlstate = error.sqlstate or ""
     if not sqlstate:
@@ -199,6 +209,3 @@ def result_fault(result: pq.abc.PGresult, *, where: str) -> Fault:
         column=field(pq.DiagnosticField.COLUMN_NAME),
         relation=f"{field(pq.DiagnosticField.SCHEMA_NAME)}.{table}" if table else "",
     )
-
-
-Query = LiteralString

@@ -30,7 +30,7 @@ from typing import Final
 
 from crossfade.mapping.plan import Keyspace
 
-CACHE_LIMIT: Final = 500_000  # entries; some 150 bytes each with a uuid's text
+CACHE_LIMIT: Final = 100_000  # entries; some 200 bytes each with a uuid's text
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +66,7 @@ class IdState:
         "_absent",
         "_aliases",
         "_allocate",
+        "_forgets_all",
         "_limit",
         "_stale",
         "_undo",
@@ -85,6 +86,7 @@ class IdState:
         self.moves: Final[list[Moved]] = []  # since the last commit
         self._allocate = allocate
         self._limit = cache_limit
+        self._forgets_all = False  # the undo log was given up in this target transaction
         self._absent: set[bytes] = set()  # known to have no entry, in this batch
         self._aliases: dict[bytes, bytes] = {}  # former key -> its id, in this source transaction
         self._undo: dict[bytes, bytes | None] = {}  # key -> its entry at the last commit, for keys we changed since
@@ -188,6 +190,20 @@ class IdState:
         self._stale.clear()
         return writes
 
+    def written(self) -> None:
+        """What `take_writes` gave is in the table now, uncommitted: memory may let go of it.
+
+        A transaction of millions of new ids must not hold them all (rule 7): past the limit the oldest entries are
+        dropped, to be read again from the table, and a rollback then forgets the whole cache instead of undoing it.
+        """
+        self.created.clear()
+        self.moves.clear()
+        self._absent.clear()
+        if len(self._undo) > self._limit:
+            self._undo.clear()
+            self._forgets_all = True
+        self._evict()
+
     def commit(self) -> None:
         """The target has committed. Raises `ValueError` when writes were never taken: ids in use would be lost."""
         if self._unwritten:
@@ -196,6 +212,9 @@ class IdState:
 
     def rollback(self) -> None:
         """The target has rolled back: forget everything since the last commit (rule 6)."""
+        if self._forgets_all:
+            self.known.clear()
+            self._undo.clear()
         for old, before in self._undo.items():
             if before is None:
                 self.known.pop(old, None)
@@ -219,6 +238,10 @@ class IdState:
         self._absent.clear()
         self.created.clear()
         self.moves.clear()
+        self._forgets_all = False
+        self._evict()
+
+    def _evict(self) -> None:
         excess = len(self.known) - self._limit
         if excess > 0:  # oldest first: a dict keeps the order in which keys came
             for old in [old for old, _ in zip(self.known, range(excess), strict=False)]:

@@ -1,0 +1,115 @@
+"""The states of a table's copy, and which table may be copied next. Thinking only: the driver performs.
+
+Words are PostgreSQL's where it has them (pg_subscription_rel): a table is `pending`, `running`, then `done`; a lock
+that somebody waits for, or a rewrite, brings it back to `pending`. Only `pending` and `done` survive a restart, in
+`crossfade.copy_tables`, because a table's rows and its done-mark are one target transaction (G5). Refuses to know
+connections. The invariant: a done table is never copied again.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Final
+
+from crossfade.catalog import ForeignKey, TableName
+from crossfade.mapping.plan import TablePlan
+
+
+class State(enum.Enum):
+    PENDING = "pending"
+    RUNNING = "running"
+    DONE = "done"
+    STALE = "stale"  # cannot be read at this snapshot any more; waits for the next one
+
+
+@dataclass(frozen=True, slots=True)
+class Started:
+    pass
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    pass
+
+
+@dataclass(frozen=True, slots=True)
+class Yielded:
+    """Somebody queued behind our lock, so we let go."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rewritten:
+    """The table's file is not the one the snapshot saw: it would look empty (G11)."""
+
+
+@dataclass(frozen=True, slots=True)
+class SnapshotRenewed:
+    pass
+
+
+Event = Started | Finished | Yielded | Rewritten | SnapshotRenewed
+
+NEXT: Final[Mapping[tuple[State, type[Event]], State]] = {
+    (State.PENDING, Started): State.RUNNING,
+    (State.RUNNING, Finished): State.DONE,
+    (State.RUNNING, Yielded): State.PENDING,
+    (State.RUNNING, Rewritten): State.STALE,
+    (State.STALE, SnapshotRenewed): State.PENDING,
+    (State.PENDING, SnapshotRenewed): State.PENDING,
+    (State.DONE, SnapshotRenewed): State.DONE,
+}
+
+
+def advance(state: State, event: Event) -> State:
+    """The next state. Raises ValueError for an event that cannot happen there."""
+    following = NEXT.get((state, type(event)))
+    if following is None:
+        raise ValueError(f"a {state.value} table cannot be {type(event).__name__}")
+    return following
+
+
+def parents(
+    plans: Iterable[TablePlan], foreign_keys: Iterable[ForeignKey], *, enforced: bool
+) -> dict[TableName, set[TableName]]:
+    """For each target table, those that must be copied before it: none when foreign keys are not enforced.
+
+    The compiler has refused cycles where they are; a self-reference is checked at the end of its one COPY.
+    """
+    waits: dict[TableName, set[TableName]] = {plan.target: set() for plan in plans}
+    origin = {plan.target for plan in plans if plan.applied_as_origin}
+    for key in foreign_keys:
+        is_enforced = enforced or key.table in origin
+        if is_enforced and key.table in waits and key.referenced in waits and key.referenced != key.table:
+            waits[key.table].add(key.referenced)
+    return waits
+
+
+def connected(tables: Iterable[TableName], waits: Mapping[TableName, set[TableName]]) -> set[TableName]:
+    """`tables` and every table tied to one of them by enforced foreign keys, in either direction: the unit of restart."""
+    neighbours: dict[TableName, set[TableName]] = {table: set() for table in waits}
+    for table, others in waits.items():
+        for other in others:
+            neighbours[table].add(other)
+            neighbours[other].add(table)
+    reached: set[TableName] = set()
+    ahead = list(tables)
+    while ahead:
+        table = ahead.pop()
+        if table not in reached:
+            reached.add(table)
+            ahead.extend(neighbours.get(table, ()))
+    return reached
+
+
+def runnable(
+    plans: Iterable[TablePlan], states: Mapping[TableName, State], waits: Mapping[TableName, set[TableName]]
+) -> list[TablePlan]:
+    """What may start now, the biggest first, so that one big table does not run alone at the end."""
+    ready = [
+        plan
+        for plan in plans
+        if states[plan.target] is State.PENDING and all(states[parent] is State.DONE for parent in waits[plan.target])
+    ]
+    return sorted(ready, key=lambda plan: (-plan.bytes_estimate, plan.target))

@@ -1,0 +1,299 @@
+"""The daemon: one tree of tasks, attempts one after the other, and what becomes of each fault.
+
+    daemon
+    ├── http.serve        probes, metrics, status
+    ├── loop.pulse        systemd's watchdog, the loop's own lag
+    └── attempts          `runtime/attempt`, rebuilt from the durable position after each fault
+
+A fault's policy decides: try again by itself with backoff, stay up as `failed` and try again every minute or at once
+on `resume`, or exit with the code scripts rely on. Refuses to know what an attempt does. The invariant: nothing else
+creates tasks, and every fault is told once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import traceback
+from collections.abc import Iterator
+
+import psycopg
+import structlog
+import uvloop
+
+from crossfade.events import Event, Failed, Note, Phase, Recovered
+from crossfade.faults import (
+    Fault,
+    Fenced,
+    Locked,
+    Misconfigured,
+    Policy,
+    Rebuild,
+    Refused,
+    Unreachable,
+)
+from crossfade.mapping.spec import Spec
+from crossfade.runtime.attempt import Attempt, Backend, Options
+from crossfade.runtime.backoff import Backoff
+from crossfade.runtime.state import WorkflowState
+from crossfade.runtime.stop import Stop
+from crossfade.runtime.watch import Abandoned
+from crossfade.session.connect import TARGET, connect, server_fault
+from crossfade.settings import Settings
+from crossfade.state import control, workflow
+from crossfade.telemetry import http, logs
+from crossfade.telemetry.metrics import Metrics
+from crossfade.telemetry.notify import Notifier
+from crossfade.telemetry.pulse import pulse
+from crossfade.telemetry.status import StatusBook
+
+_EXITS = {Policy.REFUSED: 3, Policy.CONFIGURATION: 78, Policy.LOCKED: 4, Policy.UNREACHABLE: 5}
+# How long a slot may be held by our own session of before: wal_sender_timeout's default, and a little.
+_SLOT_PATIENCE = 90.0
+_WORST_FIRST = (Policy.CONFIGURATION, Policy.REFUSED, Policy.FAILED, Policy.LOCKED, Policy.UNREACHABLE, Policy.RETRY)
+
+
+def run_daemon(settings: Settings, spec: Spec, *, until_caught_up: bool, no_wait: bool) -> int:
+    """Run until stopped, or until `until_caught_up` is reached; returns the exit code (DESIGN, section 9)."""
+    logs.configure(settings.log.level, settings.log.format)
+    daemon = Daemon(settings, spec, Options(until_caught_up, no_wait))
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        return runner.run(daemon.run())
+
+
+class Daemon:
+    """One workflow's process."""
+
+    def __init__(self, settings: Settings, spec: Spec, options: Options) -> None:
+        self._settings = settings
+        self._spec = spec
+        self._options = options
+        self._log: structlog.stdlib.BoundLogger = structlog.get_logger("crossfade")
+        self._book = StatusBook(settings.name)
+        self._metrics = Metrics(settings.name)
+        self._logger = logs.LogListener(self._log)
+        self._notifier = Notifier.from_environment()
+        self._state = WorkflowState(self._observe)
+        self._backend = Backend()
+        self._backoff = Backoff(random.SystemRandom().uniform)
+        self._stop = Stop(settings.stop.deadline.total_seconds())
+        self._stopped = asyncio.Event()
+        self._both_answered = False
+        self._has_failed = False
+        self._slot_wait = 0.0
+
+    def _observe(self, event: Event) -> None:
+        self._book.observe(event)
+        self._metrics.observe(event)
+        self._logger.observe(event)
+
+    async def run(self) -> int:
+        """The exit code."""
+        self._stop.listen()
+        try:
+            async with (
+                http.serve(self._settings.http.listen, self._book, self._metrics),
+                asyncio.TaskGroup() as group,
+            ):
+                group.create_task(pulse(self._notifier, self._metrics, self._stopped), name="loop.pulse")
+                self._notifier.ready("running")
+                try:
+                    return await self._attempts()
+                finally:
+                    self._notifier.stopping("stopped")
+                    self._stopped.set()
+        except Misconfigured as fault:
+            self._log.error("refused", what=str(fault))
+            return 78
+        finally:
+            self._stop.close()
+
+    async def _attempts(self) -> int:
+        is_first = True
+        while not self._stop.is_requested():
+            attempt = Attempt(
+                self._settings,
+                self._spec,
+                self._options,
+                state=self._state,
+                backend=self._backend,
+                stop=self._stop,
+                listener=self._observe,
+                is_first=is_first,
+            )
+            is_first = False
+            recovering = asyncio.create_task(self._notice_recovery(attempt), name="recovery.watch")
+            try:
+                await attempt.run()
+                return 0
+            except BaseExceptionGroup as group:
+                fault = self._judged(list(_leaves(group)))
+            except (Fault, psycopg.Error, Abandoned) as error:
+                fault = self._judged([error])
+            finally:
+                recovering.cancel()
+            self._both_answered = self._both_answered or attempt.has_answered
+            if attempt.worked:
+                self._backoff.reset()
+            if fault is None:
+                self._observe(
+                    Note("abandoned", "Patience is over: what was in flight is dropped, and read again.", "warning")
+                )
+                return 0
+            code = await self._after(fault)
+            if code is not None:
+                return code
+        return 0
+
+    async def _notice_recovery(self, attempt: Attempt) -> None:
+        """An attempt after a fault that got to work takes the error out of the status."""
+        while not attempt.worked:
+            await asyncio.sleep(0.5)
+        if self._has_failed:
+            self._has_failed = False
+            self._state.error = None
+            self._observe(Recovered())
+
+    def _judged(self, errors: list[BaseException]) -> Fault | None:
+        """The fault that decides, of all that climbed out together; None when we were told to abandon."""
+        if any(isinstance(error, Abandoned) for error in errors):
+            return None
+        faults: list[Fault] = []
+        for error in errors:
+            if isinstance(error, Fault):
+                faults.append(error)
+            elif isinstance(error, psycopg.Error):
+                faults.append(server_fault(error, where=self._state.component))
+            elif isinstance(error, asyncio.CancelledError):
+                continue
+            else:
+                raise _Bug(error)
+        return min(faults, key=lambda fault: _WORST_FIRST.index(fault.policy))
+
+    async def _after(self, fault: Fault) -> int | None:
+        """What becomes of it: an exit code, or None to try again after a wait."""
+        if isinstance(fault, Rebuild):
+            return None
+        policy = fault.policy
+        if not self._both_answered and policy in (Policy.UNREACHABLE, Policy.RETRY):
+            self._tell(fault, None)
+            return 5
+        if policy in (Policy.REFUSED, Policy.CONFIGURATION):
+            self._state.enter(Phase.FAILED)
+            self._tell(fault, None)
+            await self._leave_word(fault)
+            return _EXITS[policy]
+        if policy is Policy.LOCKED:
+            if self._options.no_wait and (not fault.sqlstate or self._slot_wait > _SLOT_PATIENCE):
+                self._tell(fault, None)
+                return 4
+            await self._end_former_walsender()
+        elif policy is Policy.FAILED:
+            self._state.enter(Phase.FAILED)
+        wait = self._backoff.following()
+        self._slot_wait = self._slot_wait + wait if policy is Policy.LOCKED else 0.0
+        self._tell(fault, wait)
+        if policy is Policy.FAILED:
+            await self._leave_word(fault)
+        await self._wait(wait)
+        return None
+
+    def _tell(self, fault: Fault, retry_in: float | None) -> None:
+        self._has_failed = True
+        self._state.error = str(fault)
+        self._observe(
+            Failed(
+                component=self._state.component,
+                text=str(fault),
+                sqlstate=fault.sqlstate,
+                is_transient=fault.policy in (Policy.RETRY, Policy.LOCKED, Policy.UNREACHABLE),
+                retry_in=retry_in,
+            )
+        )
+
+    async def _leave_word(self, fault: Fault) -> None:
+        """Write the reason where `status` finds it without us; a target that is away is no reason to fail again."""
+        if not self._both_answered or isinstance(fault, Fenced):
+            return
+        try:
+            connection = await connect(
+                self._settings.target.dsn.get_secret_value(), purpose="control", endpoint="target", settings=TARGET
+            )
+            try:
+                await workflow.record(
+                    connection,
+                    self._settings.name,
+                    phase=self._state.phase,
+                    paused=self._state.paused,
+                    error=str(fault),
+                )
+            finally:
+                await connection.close()
+        except (Fault, psycopg.Error):
+            return
+
+    async def _wait(self, seconds: float) -> None:
+        """Back off; `resume` ends the wait at once."""
+        loop = asyncio.get_running_loop()
+        until = loop.time() + seconds
+        while loop.time() < until and not self._stop.is_requested():
+            await self._stop.sleep(min(1.0, max(0.0, until - loop.time())))
+            if seconds > 2.0 and await self._resume_was_asked():
+                return
+
+    async def _resume_was_asked(self) -> bool:
+        try:
+            connection = await connect(
+                self._settings.target.dsn.get_secret_value(), purpose="control", endpoint="target", settings=TARGET
+            )
+            try:
+                asked = [
+                    command
+                    for command in await control.pending(connection, self._settings.name)
+                    if command.command == "resume"
+                ]
+                for command in asked:
+                    await control.taken(connection, command.id, "trying again now")
+                if asked:
+                    self._state.pause(None)
+                return bool(asked)
+            finally:
+                await connection.close()
+        except (Fault, psycopg.Error):
+            return False
+
+    async def _end_former_walsender(self) -> None:
+        """The slot is held by a walsender of our own role: our session of before, on a line the server thinks alive (B3)."""
+        try:
+            connection = await connect(self._settings.source.dsn.get_secret_value(), purpose="setup", endpoint="source")
+            try:
+                await connection.execute(
+                    "SELECT pg_terminate_backend(a.pid) FROM pg_replication_slots s"
+                    " JOIN pg_stat_activity a ON a.pid = s.active_pid"
+                    " WHERE s.slot_name = %s AND a.usename = current_user AND a.application_name = 'crossfade stream'",
+                    (self._settings.stream.slot,),
+                )
+            finally:
+                await connection.close()
+        except (Fault, psycopg.Error):
+            return
+
+
+class _Bug(Exception):
+    """An error nobody foresaw. Only its type and places are shown: its text might hold a row's values."""
+
+    def __init__(self, error: BaseException) -> None:
+        frames = traceback.extract_tb(error.__traceback__)
+        places = " <- ".join(f"{frame.name}:{frame.lineno}" for frame in reversed(frames[-6:]))
+        super().__init__(f"{type(error).__name__} at {places}")
+
+
+def _leaves(group: BaseExceptionGroup[BaseException]) -> Iterator[BaseException]:
+    for error in group.exceptions:
+        if isinstance(error, BaseExceptionGroup):
+            yield from _leaves(error)
+        else:
+            yield error
+
+
+__all__ = ["Daemon", "Locked", "Refused", "Unreachable", "run_daemon"]

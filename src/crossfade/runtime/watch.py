@@ -1,0 +1,368 @@
+"""The tasks that watch while others work: the source each second, the target each second, the publications each ten.
+
+They notice what a working task cannot see from inside its wait: a source that is shutting down and waits for us (B16),
+a line that is dead although nobody hung up (B4), a statement that waits for somebody else's lock (H5), a publication
+that lost a table (E7), and what operators ask for. Refuses to apply or read changes. The invariant: a watcher that
+finds the branch cannot go on raises, and the whole branch is rebuilt from the durable position.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+from typing import Final
+
+import psycopg
+
+from crossfade.events import Listener, Note, PauseReason, SourceSampled
+from crossfade.faults import Fault, Refused, Transient
+from crossfade.ledger import AckLedger
+from crossfade.lsn import Lsn
+from crossfade.mapping.plan import Plan
+from crossfade.runtime.state import WorkflowState
+from crossfade.runtime.stop import Stop
+from crossfade.session.connect import TARGET, Connection, connect, server_fault
+from crossfade.source import publication
+from crossfade.source.stream import StreamReader
+from crossfade.state import control, workflow
+from crossfade.target.apply import Applier
+
+_TICK: Final = 1.0
+_GUARD_EVERY: Final = 10.0
+_RECORD_EVERY: Final = 10.0
+_BLOCKED_AFTER: Final = 5.0
+_SLOWEST_ANSWER: Final = 10.0
+# A walsender in one of these waits for the client or for new WAL, so it would have read what we sent.
+_IDLE_WAITS: Final = frozenset({"WalSenderMain", "WalSenderWaitForWAL", "WalSenderWaitForWal", "WalSenderWriteData"})
+
+
+class SourceWatch:
+    """Samples the source's clock, log and slot; raises Transient when the source shuts down or the stream is dead."""
+
+    def __init__(
+        self,
+        dsn: str,
+        slot: str,
+        *,
+        state: WorkflowState,
+        ledger: Callable[[], AckLedger | None],
+        reader: Callable[[], StreamReader | None],
+        silence: float,
+        listener: Listener,
+        is_over: Callable[[], bool],
+        over: asyncio.Event,
+    ) -> None:
+        self._dsn = dsn
+        self._slot = slot
+        self._state = state
+        self._ledger = ledger
+        self._reader = reader
+        self._silence = silence
+        self._listener = listener
+        self._is_over = is_over
+        self._over = over
+        self._warned = False
+
+    async def run(self) -> None:
+        """Look once a second until the branch is over."""
+        connection = await connect(self._dsn, purpose="watch", endpoint="source")
+        try:
+            while not self._is_over():
+                await _answered(self._look(connection), max(_SLOWEST_ANSWER, self._silence), "source")
+                await _pause(self._over, _TICK)
+        except psycopg.Error as error:
+            raise server_fault(error, where="source, watching the slot") from None
+        finally:
+            await connection.close()
+
+    async def _look(self, connection: Connection) -> None:
+        asked = time.time()
+        cursor = await connection.execute(_sample_query(connection.info.server_version), (self._slot,))
+        row = await cursor.fetchone()
+        answered = time.time()
+        assert row is not None
+        now, flush, exists, active, restart, confirmed, retained, safe, limit, status, reason = row
+        sample = SourceSampled(
+            now=float(str(now)),
+            flush_lsn=Lsn.parse(str(flush)),
+            slot_exists=bool(exists),
+            slot_active=bool(active),
+            restart_lsn=Lsn.parse(str(restart)) if restart is not None else Lsn(0),
+            confirmed_flush_lsn=Lsn.parse(str(confirmed)) if confirmed is not None else Lsn(0),
+            retained_bytes=int(str(retained or 0)),
+            safe_wal_size=int(str(safe)) if safe is not None else None,
+            wal_keep_limit=int(str(limit)) * 1024 * 1024 if limit is not None and int(str(limit)) >= 0 else None,
+            wal_status=str(status or ""),
+            invalidation_reason=str(reason or ""),
+            clock_skew=float(str(now)) - (asked + answered) / 2,
+        )
+        self._state.source_clock(sample.now)
+        self._listener(sample)
+        self._measure(sample)
+        self._warn(sample)
+        await self._listen(connection)
+
+    def _measure(self, sample: SourceSampled) -> None:
+        self._state.meter.sample(sample.now, sample.flush_lsn)
+        ledger = self._ledger()
+        if ledger is None:
+            lag = self._state.meter.measure(sample.confirmed_flush_lsn, sample.confirmed_flush_lsn, False)
+        else:
+            lag = self._state.meter.measure(ledger.durable, ledger.applied, ledger.pending == 0)
+        self._state.lag(lag.seconds, lag.bytes)
+
+    def _warn(self, sample: SourceSampled) -> None:
+        """The slot is about to lose the WAL it needs (B1)."""
+        at_risk = sample.wal_status in {"unreserved", "lost"} or (
+            sample.safe_wal_size is not None
+            and sample.wal_keep_limit is not None
+            and sample.safe_wal_size < sample.wal_keep_limit // 5
+        )
+        if at_risk != self._warned:
+            self._warned = at_risk
+            self._listener(
+                Note(
+                    "slot_at_risk",
+                    f"Slot {self._slot} is close to max_slot_wal_keep_size; past it the source drops WAL we still need."
+                    " Let crossfade catch up, or raise max_slot_wal_keep_size now.",
+                    "error",
+                    alert=True,
+                    cleared=not at_risk,
+                )
+            )
+
+    async def _listen(self, connection: Connection) -> None:
+        """A stream that says nothing: is the server busy, or the line dead?"""
+        reader = self._reader()
+        if reader is None or time.monotonic() - reader.heard_at < self._silence:
+            return
+        cursor = await connection.execute(
+            "SELECT a.wait_event, extract(epoch FROM now() - r.reply_time) FROM pg_replication_slots s"
+            " JOIN pg_stat_replication r ON r.pid = s.active_pid JOIN pg_stat_activity a ON a.pid = s.active_pid"
+            " WHERE s.slot_name = %s",
+            (self._slot,),
+        )
+        row = await cursor.fetchone()
+        if row is None:
+            raise Transient(
+                "The source has no walsender for our stream any more, and the line did not tell us.",
+                where=f"source, slot {self._slot}",
+                means="Nothing is lost.",
+            )
+        wait, age = row
+        if str(wait) in _IDLE_WAITS and age is not None and float(str(age)) > self._silence / 2:
+            raise Transient(
+                f"The replication connection is dead: the source has not heard us for {float(str(age)):.0f} s.",
+                where=f"source, slot {self._slot}",
+                means="Nothing is lost.",
+            )
+
+
+def _sample_query(version: int) -> str:
+    reason = "s.invalidation_reason" if version >= 170000 else "NULL::text"
+    return (
+        "SELECT extract(epoch FROM clock_timestamp()), pg_current_wal_flush_lsn()::text, s.slot_name IS NOT NULL,"
+        " s.active, s.restart_lsn::text, s.confirmed_flush_lsn::text,"
+        " pg_wal_lsn_diff(pg_current_wal_lsn(), s.restart_lsn)::bigint, s.safe_wal_size,"
+        " (SELECT setting FROM pg_settings WHERE name = 'max_slot_wal_keep_size'), s.wal_status,"
+        f" {reason} FROM (SELECT 1) one LEFT JOIN pg_replication_slots s ON s.slot_name = %s"
+    )
+
+
+class TargetWatch:
+    """Keeps the row people read, takes operators' commands, and looks after the applier's connection."""
+
+    def __init__(
+        self,
+        dsn: str,
+        name: str,
+        *,
+        state: WorkflowState,
+        applier: Callable[[], Applier | None],
+        backend_pid: int,
+        silence: float,
+        kick: Callable[[], None],
+        persist: Callable[[], None],
+        listener: Listener,
+        is_over: Callable[[], bool],
+    ) -> None:
+        self._dsn = dsn
+        self._name = name
+        self._state = state
+        self._applier = applier
+        self._backend_pid = backend_pid
+        self._silence = silence
+        self._kick = kick
+        self._persist = persist
+        self._listener = listener
+        self._is_over = is_over
+        self._recorded: tuple[object, ...] = ()
+        self._recorded_at = 0.0
+        self._is_blocked = False
+
+    async def run(self) -> None:
+        """Until the branch is over; raises Transient when the target does not answer or the applier's line is dead."""
+        connection = await connect(self._dsn, purpose="control", endpoint="target", settings=TARGET)
+        try:
+            await connection.execute("LISTEN crossfade_control")
+            while not self._is_over():
+                await _answered(self._look(connection), max(_SLOWEST_ANSWER, self._silence), "target")
+                async for notice in connection.notifies(timeout=_TICK / 2, stop_after=1):
+                    if notice.payload == control.PERSIST:
+                        self._persist()
+            await self._record(connection, at_once=True)
+        except psycopg.Error as error:
+            raise server_fault(error, where="target, watching") from None
+        finally:
+            await connection.close()
+
+    async def _look(self, connection: Connection) -> None:
+        for command in await control.pending(connection, self._name):
+            await control.taken(connection, command.id, self._obey(command))
+        await self._record(connection, at_once=False)
+        await self._blocked(connection)
+
+    def _obey(self, command: control.Command) -> str:
+        if command.command == "pause":
+            self._state.pause(PauseReason.OPERATOR)
+            self._kick()
+            return "paused"
+        if command.command == "resume":
+            self._state.pause(None)
+            self._kick()
+            return "resumed"
+        return "unknown command"
+
+    async def _record(self, connection: Connection, *, at_once: bool) -> None:
+        now = (self._state.phase, self._state.paused, self._state.error)
+        if not at_once and now == self._recorded and time.monotonic() - self._recorded_at < _RECORD_EVERY:
+            return
+        await workflow.record(
+            connection, self._name, phase=self._state.phase, paused=self._state.paused, error=self._state.error
+        )
+        self._recorded, self._recorded_at = now, time.monotonic()
+
+    async def _blocked(self, connection: Connection) -> None:
+        applier = self._applier()
+        busy = applier.busy_for() if applier is not None else 0.0
+        if busy < min(_BLOCKED_AFTER, self._silence):
+            if self._is_blocked:
+                self._is_blocked = False
+                self._listener(Note("apply_blocked", "The apply goes on.", "info", alert=True, cleared=True))
+            return
+        cursor = await connection.execute(
+            "SELECT wait_event, extract(epoch FROM now() - state_change), pg_blocking_pids(pid) FROM pg_stat_activity"
+            " WHERE pid = %s",
+            (self._backend_pid,),
+        )
+        row = await cursor.fetchone()
+        if row is None:
+            raise Transient("The applier's session is gone.", where="target", means="Nothing is lost.")
+        wait, age, blockers = row
+        if wait == "ClientRead" and age is not None and min(float(str(age)), busy) > self._silence:
+            raise Transient(
+                "The applier's connection is dead: the target waits for us, and we for it.",
+                where="target",
+                means="Nothing is lost; whether the last COMMIT arrived is read back.",
+            )
+        if blockers and not self._is_blocked:
+            self._is_blocked = True
+            self._listener(
+                Note(
+                    "apply_blocked",
+                    f"The apply waits for a lock held by session {blockers} on the target; nothing is applied meanwhile."
+                    " Look at it in pg_stat_activity.",
+                    "warning",
+                    alert=True,
+                )
+            )
+
+
+class PublicationGuard:
+    """Compares what is published with what was when the copy began."""
+
+    def __init__(
+        self,
+        dsn: str,
+        plan: Plan,
+        publications: tuple[str, ...],
+        stored: dict[str, object],
+        *,
+        is_over: Callable[[], bool],
+        over: asyncio.Event,
+    ) -> None:
+        self._dsn = dsn
+        self._plan = plan
+        self._publications = publications
+        self._stored = stored
+        self._is_over = is_over
+        self._over = over
+
+    async def run(self) -> None:
+        """Every ten seconds until the branch is over. Raises Refused, naming what must be copied again."""
+        connection = await connect(self._dsn, purpose="publication guard", endpoint="source")
+        try:
+            while not self._is_over():
+                await _answered(self.check(connection), _SLOWEST_ANSWER * 3, "source")
+                await _pause(self._over, _GUARD_EVERY)
+        except psycopg.Error as error:
+            raise server_fault(error, where="source, watching the publications") from None
+        finally:
+            await connection.close()
+
+    async def check(self, connection: Connection) -> None:
+        """Compare once."""
+        current = await publication.read(connection, self._plan, self._publications)
+        check_published(self._stored, current, self._plan)
+
+
+def check_published(stored: dict[str, object], current: dict[str, object], plan: Plan) -> None:
+    """Raise Refused when something the mapping relies on has changed since the copy (E3, E7, E8, D16)."""
+    found = publication.differences(stored, current, plan)
+    if found:
+        raise Refused(
+            " ".join(found),
+            where="source",
+            means="Changes may have been missed since; the tables named must be copied again.",
+            do="Put it back as `crossfade check` prints it, then `crossfade teardown`, empty the target tables,"
+            " `crossfade run`.",
+        )
+
+
+async def stop_watch(stop: Stop, is_over: Callable[[], bool]) -> None:
+    """Raise when patience with a drain is over; return when the branch is."""
+    while not is_over():
+        try:
+            async with asyncio.timeout(_TICK / 4):
+                await stop.abandoned.wait()
+        except TimeoutError:
+            continue
+        raise Abandoned
+
+
+class Abandoned(Exception):
+    """A second signal, or the deadline: everything in flight is dropped, the source will send it again."""
+
+
+async def _answered(work: object, seconds: float, endpoint: str) -> None:
+    """A look has a deadline: on a half-open network even a query never returns."""
+    assert asyncio.iscoroutine(work)
+    try:
+        async with asyncio.timeout(seconds):
+            await work
+    except TimeoutError:
+        raise Transient(
+            f"The {endpoint} did not answer within {seconds:.0f} s.", where=endpoint, means="Nothing is lost."
+        ) from None
+
+
+async def _pause(over: asyncio.Event, seconds: float) -> None:
+    try:
+        async with asyncio.timeout(seconds):
+            await over.wait()
+    except TimeoutError:
+        return
+
+
+__all__ = ["Abandoned", "Fault", "PublicationGuard", "SourceWatch", "TargetWatch", "check_published", "stop_watch"]

@@ -1,0 +1,107 @@
+"""Reading COPY data from a socket without waiting for each message.
+
+One wake-up takes what the socket holds, `frames` hands out every message libpq has complete, and a tick or a kick ends
+a wait empty-handed: nothing ever wraps a read in a timeout, since cancelling one would make the driver cancel the
+server's work and might lose a frame already read. Refuses to know what the frames mean. The invariant: while nobody
+waits for the socket nobody reads it, so a caller that stops asking applies back-pressure.
+
+PostgreSQL: libpq-copy ("PQgetCopyData"), libpq-async ("PQconsumeInput").
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+
+import psycopg
+from psycopg import pq
+
+from crossfade.faults import Transient
+from crossfade.session.connect import Connection, result_fault
+
+
+class Drain:
+    """The COPY-out side of one connection, owned by one task."""
+
+    def __init__(self, connection: Connection, *, where: str) -> None:
+        self._pgconn = connection.pgconn
+        self._where = where
+        self._woken = asyncio.Event()
+        self._is_ending = False
+        self.is_finished = False
+
+    def kick(self) -> None:
+        """End the present or the next `wait` early."""
+        self._woken.set()
+
+    async def wait(self, tick: float, *, reading: bool = True) -> None:
+        """Until the socket is readable (when `reading`), `tick` seconds passed, or somebody kicked."""
+        loop = asyncio.get_running_loop()
+        timer = loop.call_later(tick, self._woken.set)
+        socket = self._pgconn.socket
+        if reading:
+            loop.add_reader(socket, self._woken.set)
+        try:
+            await self._woken.wait()
+        finally:
+            self._woken.clear()
+            timer.cancel()
+            if reading:
+                loop.remove_reader(socket)
+
+    def consume(self) -> None:
+        """Take what has arrived. Raises Transient when the connection is gone."""
+        try:
+            self._pgconn.consume_input()
+        except psycopg.OperationalError:
+            raise Transient("The connection was lost.", where=self._where, means="Nothing is lost.") from None
+
+    def frames(self) -> Iterator[memoryview]:
+        """Every complete message; ends when more must arrive, or with `is_finished` set at the end of the COPY.
+
+        Raises the server's error as a Fault.
+        """
+        while not self._is_ending:
+            try:
+                size, frame = self._pgconn.get_copy_data(1)
+            except psycopg.OperationalError:
+                raise self._ended() from None
+            if size > 0:
+                yield frame
+                continue
+            if size == 0:
+                return
+            self._is_ending = True
+        self._finish()
+
+    def _finish(self) -> None:
+        """Take the COPY's results as they come: asking libpq while it is busy would block the loop."""
+        while not self._pgconn.is_busy():
+            result = self._pgconn.get_result()
+            if result is None:
+                self.is_finished = True
+                return
+            if result.status == pq.ExecStatus.FATAL_ERROR:
+                raise result_fault(result, where=self._where)
+
+    def _ended(self) -> Exception:
+        result = self._pgconn.get_result()
+        if result is not None and result.status == pq.ExecStatus.FATAL_ERROR:
+            return result_fault(result, where=self._where)
+        return Transient("The connection was lost.", where=self._where, means="Nothing is lost.")
+
+
+async def flush(connection: Connection) -> None:
+    """Wait until libpq has handed everything queued to the kernel."""
+    pgconn = connection.pgconn
+    loop = asyncio.get_running_loop()
+    while pgconn.flush():
+        writable = asyncio.Event()
+        loop.add_writer(pgconn.socket, writable.set)
+        loop.add_reader(pgconn.socket, writable.set)  # the server may need us to read before it reads on
+        try:
+            await writable.wait()
+        finally:
+            loop.remove_writer(pgconn.socket)
+            loop.remove_reader(pgconn.socket)
+        pgconn.consume_input()

@@ -1,0 +1,207 @@
+"""The replication slot: created with a snapshot, looked at, dropped; and the few commands a walsender understands.
+
+Replication commands have no parameters, so everything put into one goes through two tested quoting functions. Refuses
+to decide what a moved or missing slot means for us: `check_continuity` says it in one place. The invariant: a slot is
+never created before its name was recorded in the target.
+
+PostgreSQL: protocol-replication ("CREATE_REPLICATION_SLOT", "IDENTIFY_SYSTEM"), view-pg-replication-slots.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Final
+
+import psycopg
+
+from crossfade.faults import Refused, Unreachable
+from crossfade.lsn import Lsn
+from crossfade.session.connect import Connection, server_fault
+
+_SLOT_NAME: Final = re.compile(r"[a-z0-9_]{1,63}")
+
+
+def quoted_name(name: str) -> str:
+    """A slot name for a replication command. Raises ValueError outside what PostgreSQL allows for slots."""
+    if not _SLOT_NAME.fullmatch(name):
+        raise ValueError("a slot name has 1 to 63 of a-z, 0-9 and _")
+    return f'"{name}"'
+
+
+def quoted_publications(names: tuple[str, ...]) -> str:
+    """The value of `publication_names`: identifiers in double quotes, the list in single quotes (F27)."""
+    identifiers = ",".join('"' + name.replace('"', '""') + '"' for name in names)
+    return "'" + identifiers.replace("'", "''") + "'"
+
+
+@dataclass(frozen=True, slots=True)
+class System:
+    """IDENTIFY_SYSTEM."""
+
+    identifier: str
+    timeline: int
+    database: str
+
+
+@dataclass(frozen=True, slots=True)
+class CreatedSlot:
+    """A new slot: where it begins and, until the connection's next command, what its snapshot is called (G1)."""
+
+    name: str
+    consistent_point: Lsn
+    snapshot: str
+
+
+@dataclass(frozen=True, slots=True)
+class SlotState:
+    """A row of pg_replication_slots, as far as we care. `retained_bytes` counts from restart_lsn to the insert position."""
+
+    plugin: str
+    database: str
+    active_pid: int | None
+    restart_lsn: Lsn
+    confirmed_flush_lsn: Lsn
+    wal_status: str
+    invalidation_reason: str
+
+
+async def identify_system(connection: Connection) -> System:
+    """On a replication connection."""
+    cursor = await connection.execute("IDENTIFY_SYSTEM")
+    row = await cursor.fetchone()
+    assert row is not None
+    return System(str(row[0]), int(str(row[1])), str(row[3]))
+
+
+async def create(connection: Connection, name: str, *, temporary: bool) -> CreatedSlot:
+    """Create a logical slot that exports its snapshot; waits for every transaction now running (B11).
+
+    On a replication connection, which must stay open and unused until the snapshot was imported.
+    """
+    kind = "TEMPORARY LOGICAL" if temporary else "LOGICAL"
+    # The options in parentheses came with 15; the keyword was removed from the grammar of none.
+    option = "(SNAPSHOT 'export')" if connection.info.server_version >= 150000 else "EXPORT_SNAPSHOT"
+    try:
+        cursor = await connection.execute(f"CREATE_REPLICATION_SLOT {quoted_name(name)} {kind} pgoutput {option}")
+        row = await cursor.fetchone()
+    except psycopg.errors.DuplicateObject:
+        raise Refused(
+            f"A replication slot called {name} exists already, and it is not ours.",
+            where="source",
+            means="Nothing was changed.",
+            do="Choose another name in [stream] slot, or drop that slot if nobody needs it:"
+            f" SELECT pg_drop_replication_slot('{name}');",
+        ) from None
+    except psycopg.Error as error:
+        raise server_fault(error, where=f"source, creating slot {name}") from None
+    assert row is not None
+    return CreatedSlot(str(row[0]), Lsn.parse(str(row[1])), str(row[2]))
+
+
+async def look(connection: Connection, name: str) -> SlotState | None:
+    """The slot as the server sees it; None when there is none. On an SQL connection."""
+    has_reason = connection.info.server_version >= 170000
+    cursor = await connection.execute(
+        "SELECT plugin, database, active_pid, restart_lsn::text, confirmed_flush_lsn::text, wal_status,"
+        f" {'invalidation_reason' if has_reason else 'NULL'} FROM pg_replication_slots WHERE slot_name = %s",
+        (name,),
+    )
+    row = await cursor.fetchone()
+    if row is None:
+        return None
+    plugin, database, pid, restart, confirmed, status, reason = row
+    return SlotState(
+        plugin=str(plugin),
+        database=str(database),
+        active_pid=int(str(pid)) if pid is not None else None,
+        restart_lsn=Lsn.parse(str(restart)) if restart is not None else Lsn(0),
+        confirmed_flush_lsn=Lsn.parse(str(confirmed)) if confirmed is not None else Lsn(0),
+        wal_status=str(status) if status is not None else "",
+        invalidation_reason=str(reason) if reason is not None else "",
+    )
+
+
+async def drop(connection: Connection, name: str) -> bool:
+    """Drop it if it is there; False when it was not. On an SQL connection."""
+    try:
+        await connection.execute(
+            "SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots WHERE slot_name = %s", (name,)
+        )
+    except psycopg.errors.UndefinedObject:
+        return False
+    except psycopg.Error as error:
+        raise server_fault(error, where=f"source, dropping slot {name}") from None
+    return True
+
+
+_START_OVER: Final = "`crossfade teardown`, empty the target tables, `crossfade run`."
+
+
+def check_continuity(name: str, state: SlotState | None, *, end_lsn: Lsn, database: str) -> None:
+    """Whether streaming from `end_lsn` would miss nothing; raises Refused when it would (A7, A9, B1).
+
+    The server silently moves a start position up to the slot's confirmed_flush_lsn, so a slot ahead of our own record
+    is a gap: we never acknowledge what we did not record.
+    """
+    where = f"source, slot {name}"
+    if state is None:
+        raise Refused(
+            "The replication slot is gone; what was committed since cannot be read any more.",
+            where=f"{where}, our position {end_lsn}",
+            means="The target is a past state of the source and will not move on.",
+            do=_START_OVER,
+        )
+    if state.plugin != "pgoutput" or state.database != database:
+        raise Refused(
+            f"The slot belongs to plugin {state.plugin}, database {state.database}: it is not the one we made.",
+            where=where,
+            means="Somebody dropped ours and made another; changes between them are lost to us.",
+            do=_START_OVER,
+        )
+    if state.wal_status == "lost" or state.invalidation_reason:
+        reason = f" ({state.invalidation_reason})" if state.invalidation_reason else ""
+        raise Refused(
+            f"The source has invalidated the slot{reason}: the WAL it needs was removed.",
+            where=f"{where}, our position {end_lsn}",
+            means="Changes are lost to us; retrying cannot bring them back.",
+            do=f"Raise max_slot_wal_keep_size first; then {_START_OVER}",
+        )
+    if state.confirmed_flush_lsn > end_lsn:
+        raise Refused(
+            f"The slot was moved or made anew behind our back: it starts at {state.confirmed_flush_lsn},"
+            f" the target holds everything up to {end_lsn}.",
+            where=where,
+            means=f"Changes between {end_lsn} and {state.confirmed_flush_lsn} are lost to us.",
+            do=_START_OVER,
+        )
+
+
+def check_identity(system: System, *, identifier: str, timeline: int, database: str) -> None:
+    """Whether this is the very source our positions belong to; raises Refused when not (edge-cases 0.4)."""
+    if system.identifier != identifier or system.database != database:
+        raise Refused(
+            "This is another source than the one the target was copied from.",
+            where=f"source, system identifier {system.identifier}, database {system.database}",
+            means=f"Our positions belong to system {identifier}, database {database}.",
+            do=f"Point [source] dsn back; to start over with this source: {_START_OVER}",
+        )
+    if system.timeline != timeline:
+        raise Refused(
+            f"The source is on timeline {system.timeline}; our positions belong to timeline {timeline}.",
+            where="source",
+            means="It was promoted or restored: changes may be missing or undone.",
+            do=_START_OVER,
+        )
+
+
+async def require_replication(connection: Connection) -> None:
+    """Raise Unreachable, with the remedy, for a role that may not replicate."""
+    try:
+        await identify_system(connection)
+    except psycopg.errors.InsufficientPrivilege:
+        raise Unreachable(
+            "Our role may not open a replication connection.",
+            where="source",
+            do="ALTER ROLE ... REPLICATION; and a line for it in pg_hba.conf.",
+        ) from None

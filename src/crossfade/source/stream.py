@@ -1,0 +1,290 @@
+"""The reader: owns the replication connection, hands whole transactions over, and answers the server on its own clock.
+
+It drains everything libpq holds per wake-up, stops reading while the pipe is full, and sends status all the same, so
+that a slow or blocked target never makes the server hang up (A10). Refuses to know how changes are applied. The
+invariant: the flush position it reports comes from the ledger alone (promise 1).
+
+PostgreSQL: protocol-replication ("START_REPLICATION"), protocol-logical-replication.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
+from typing import Final
+
+import psycopg
+
+from crossfade import failpoints
+from crossfade.catalog import TableName
+from crossfade.events import Acknowledged, Listener, Operation, PipeLevel, Received
+from crossfade.faults import Fault, Locked, Refused, Transient
+from crossfade.ledger import AckLedger
+from crossfade.lsn import Lsn
+from crossfade.pgoutput.assemble import Assembler
+from crossfade.pgoutput.decode import decode
+from crossfade.pgoutput.messages import Begin, Commit, Delete, Insert, Relation, Truncate, Update
+from crossfade.pipe import EndOfStream, Idle, Pipe
+from crossfade.session.connect import Connection, server_fault
+from crossfade.session.drain import Drain, flush
+from crossfade.source.slot import quoted_name, quoted_publications
+from crossfade.walstream import Keepalive, parse, standby_status
+
+# How often an idle position is written to the target: each write makes WAL there, which may wake a neighbour for ever.
+_PERSIST_EVERY: Final = 10.0
+# Frames between two looks at the clock and the pipe: a few milliseconds' worth, so that the loop stays responsive (A11).
+_FRAMES: Final = 500
+_ACK_EVERY: Final = 0.25
+
+
+class StreamReader:
+    """One START_REPLICATION, from `start` until told to stop. Not reusable.
+
+    `is_paused` is asked before reading on; `ends` tells that we are to stop; `applier_is_done` that the pipe's other
+    end has returned after our EndOfStream.
+    """
+
+    def __init__(
+        self,
+        connection: Connection,
+        *,
+        slot: str,
+        publications: Sequence[str],
+        start: Lsn,
+        ledger: AckLedger,
+        pipe: Pipe,
+        piece_bytes: int,
+        status_interval: float,
+        listener: Listener,
+        is_paused: Callable[[], bool],
+        ends: Callable[[], bool],
+        applier_is_done: Callable[[], bool],
+    ) -> None:
+        self._connection = connection
+        self._slot = slot
+        self._publications = tuple(publications)
+        self._start = start
+        self._ledger = ledger
+        self._pipe = pipe
+        self._assembler = Assembler(start, piece_bytes=piece_bytes)
+        self._status_interval = status_interval
+        self._listener = listener
+        self._is_paused = is_paused
+        self._ends = ends
+        self._applier_is_done = applier_is_done
+        self._drain = Drain(connection, where=f"source, slot {slot}")
+        self._warning: Fault | None = None
+        self._sent_at = 0.0
+        self._sent_flush = start
+        self._persisted_at = 0.0
+        self._persist_now = False
+        self._offered = start
+        self._relations: dict[int, TableName] = {}
+        self.heard_at = time.monotonic()
+
+    def kick(self) -> None:
+        """Something changed that the reader should look at: a commit, a pause, a stop."""
+        self._drain.kick()
+
+    def persist_soon(self) -> None:
+        """Somebody waits for our position: write an idle one at once."""
+        self._persist_now = True
+        self._drain.kick()
+
+    async def run(self) -> None:
+        """Stream until told to stop; then wait for the applier, acknowledge what it made durable, and end the COPY."""
+        await self._begin()
+        ended = False
+        while True:
+            ends = self._ends()
+            if ends and not ended:
+                # An unfinished transaction is dropped: the source sends it again.
+                self._pipe.put(EndOfStream())
+                ended = True
+            if ended and self._applier_is_done():
+                break
+            reads = not ends and not self._is_paused() and not self._pipe.is_full
+            if reads:
+                self._read()
+            await self._answer()
+            await self._drain.wait(self._tick(), reading=reads)
+        await self._send_status(reply=False)
+        await self._end()
+
+    async def _begin(self) -> None:
+        self._connection.add_notice_handler(self._noticed)
+        text = (
+            f"START_REPLICATION SLOT {quoted_name(self._slot)} LOGICAL {self._start}"
+            f" (proto_version '1', publication_names {quoted_publications(self._publications)})"
+        )
+        try:
+            await self._connection.execute(text)
+        except psycopg.errors.ObjectInUse:
+            raise Locked(
+                "Another client streams from our slot.",
+                where=f"source, slot {self._slot}",
+                means="It is our own connection of before, until wal_sender_timeout ends it, or a stranger.",
+                do="Nothing for the first minute; then look at pg_stat_replication on the source.",
+                sqlstate="55006",
+            ) from None
+        except psycopg.Error as error:
+            raise server_fault(error, where=f"source, starting slot {self._slot}") from None
+
+    def _noticed(self, diagnostic: psycopg.errors.Diagnostic) -> None:
+        # Version 18 skips a publication that is gone with a WARNING, and silently sends nothing of it (E8).
+        if diagnostic.severity_nonlocalized in {"WARNING", "ERROR"}:
+            self._warning = Refused(
+                f"The source warned on the stream (SQLSTATE {diagnostic.sqlstate}): a publication may be missing.",
+                where=f"source, slot {self._slot}, publications {', '.join(self._publications)}",
+                means="Changes may have been skipped.",
+                do="`crossfade teardown`, make the publications as `crossfade check` prints, empty the target tables,"
+                " `crossfade run`.",
+            )
+
+    # reading -------------------------------------------------------------------------------------------------------
+
+    def _read(self) -> None:
+        """Take what has arrived, up to a slice of work or a full pipe."""
+        try:
+            self._drain.consume()
+            received, keepalives, frames = 0, 0, 0
+            changes: Counter[tuple[TableName, Operation]] = Counter()
+            for frame in self._drain.frames():
+                received += len(frame)
+                frames += 1
+                message = parse(frame)
+                if isinstance(message, Keepalive):
+                    keepalives += 1
+                    self._keepalive(message)
+                else:
+                    self._message(message.payload, changes)
+                if self._pipe.is_full or frames >= _FRAMES:
+                    # More may be waiting inside libpq, of which the socket knows nothing.
+                    self._drain.kick()
+                    break
+        except Fault as fault:
+            raise self._explained(fault) from None
+        if self._warning is not None:
+            raise self._warning
+        if self._drain.is_finished:
+            raise Transient("The source ended the stream.", where=f"slot {self._slot}", means="Nothing is lost.")
+        if frames:
+            self.heard_at = time.monotonic()
+            self._listener(
+                Received(received, keepalives, changes, self._assembler.transactions_skipped, self._ledger.received)
+            )
+            self._assembler.transactions_skipped = 0
+            self._listener(PipeLevel(self._ledger.pending, self._pipe.held, self._pipe.limit_bytes))
+
+    def _keepalive(self, message: Keepalive) -> None:
+        self._ledger.heard(message.wal_end, mid_transaction=self._assembler.is_mid_transaction)
+        if message.reply_requested:
+            # The server may be waiting for exactly this position before it can shut down (B16).
+            self._persist_now = True
+            self._sent_at = 0.0
+
+    def _message(self, payload: memoryview, changes: Counter[tuple[TableName, Operation]]) -> None:
+        message = decode(payload)
+        if isinstance(message, Relation):
+            self._relations[message.oid] = message.table
+        elif isinstance(message, Insert | Update | Delete):
+            table = self._relations.get(message.relation_oid)
+            if table is not None:
+                changes[table, _OPERATIONS[type(message)]] += 1
+        elif isinstance(message, Truncate):
+            for oid in message.relation_oids:
+                if oid in self._relations:
+                    changes[self._relations[oid], Operation.TRUNCATE] += 1
+        piece = self._assembler.feed(message, len(payload))
+        if isinstance(message, Begin):
+            return
+        if piece is None:
+            if isinstance(message, Commit):
+                self._ledger.heard(message.end_lsn, mid_transaction=False)
+            return
+        if piece.is_whole and not piece.changes:
+            # Servers before 15 send an empty transaction for every one that touched no published table (A19).
+            assert piece.commit is not None
+            self._ledger.heard(piece.commit.end_lsn, mid_transaction=False)
+            return
+        if piece.commit is not None:
+            self._ledger.handed_over(piece.commit.end_lsn)
+            if failpoints.is_on("ack_early"):
+                self._ledger.made_durable(piece.commit.end_lsn)
+        self._pipe.put(piece)
+
+    def _explained(self, fault: Fault) -> Fault:
+        """What the walsender's own errors mean to us."""
+        if fault.sqlstate == "42704":
+            return Refused(
+                "The source cannot find a publication at the position it reads.",
+                where=f"source, slot {self._slot}, publications {', '.join(self._publications)}",
+                means="Decoding sees the catalog as it was then; making the publication now does not help.",
+                do="`crossfade teardown`, make the publications as `crossfade check` prints, empty the target tables,"
+                " `crossfade run`.",
+                sqlstate=fault.sqlstate,
+            )
+        if fault.sqlstate in {"XX000", "54000"}:
+            return Fault(
+                f"The source could not decode a change (SQLSTATE {fault.sqlstate}); a bytea above 500 MB, whose text form"
+                " does not fit a message, is the usual reason.",
+                where=f"source, slot {self._slot}, after {self._ledger.received}",
+                means="The slot cannot pass that change; WAL is retained meanwhile.",
+                do="Read the source's log for the reason. The way out is to remove the value and copy again:"
+                " `crossfade teardown`, empty the target tables, `crossfade run`.",
+                sqlstate=fault.sqlstate,
+            )
+        return fault
+
+    # answering -----------------------------------------------------------------------------------------------------
+
+    def _tick(self) -> float:
+        return min(self._status_interval / 2, 1.0)
+
+    async def _answer(self) -> None:
+        now = time.monotonic()
+        idle = self._ledger.to_persist()
+        if (
+            idle is not None
+            and idle > self._offered
+            and not self._ends()
+            and (self._persist_now or now - self._persisted_at >= _PERSIST_EVERY)
+        ):
+            self._pipe.put(Idle(idle))
+            self._offered = idle
+            self._persisted_at = now
+            self._persist_now = False
+        flush_position = self._ledger.flush_position()
+        due = now - self._sent_at >= self._status_interval
+        moved = flush_position > self._sent_flush and now - self._sent_at >= _ACK_EVERY
+        if due or moved:
+            # Asking for a reply when nothing was heard for long tells a silent server from a dead line (B4).
+            await self._send_status(reply=due and now - self.heard_at > self._status_interval)
+
+    async def _send_status(self, *, reply: bool) -> None:
+        flush_position = self._ledger.flush_position()
+        failpoints.reached("before_ack")
+        payload = standby_status(self._ledger.positions(), datetime.now(UTC), reply)
+        try:
+            self._connection.pgconn.put_copy_data(payload)
+            await flush(self._connection)
+        except psycopg.OperationalError:
+            raise Transient("The connection was lost.", where=f"source, slot {self._slot}") from None
+        failpoints.reached("after_ack")
+        self._sent_at = time.monotonic()
+        if flush_position > self._sent_flush:
+            self._sent_flush = flush_position
+            self._listener(Acknowledged(flush_position))
+
+    async def _end(self) -> None:
+        """Say goodbye; a server that does not answer in a moment is left alone."""
+        try:
+            self._connection.pgconn.put_copy_end()
+            await flush(self._connection)
+        except psycopg.OperationalError:
+            return
+
+
+_OPERATIONS: Final = {Insert: Operation.INSERT, Update: Operation.UPDATE, Delete: Operation.DELETE}

@@ -1,0 +1,222 @@
+"""A plan, as SQL: the statements that write one change, for the exact path.
+
+Composes text only; identifiers go through `psycopg.sql`, values are always parameters. Refuses to know connections,
+cells or when a statement is run. The invariant: a statement without a unique key to stand on touches at most one row
+(C7), and no statement names a generated column (E19).
+
+PostgreSQL: sql-insert ("OVERRIDING SYSTEM VALUE"), sql-update, ddl-system-columns (ctid, tableoid).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Final
+
+from psycopg import sql
+
+from crossfade.catalog import TableName
+from crossfade.mapping.plan import Keyspace, TablePlan
+
+# Types that have no equality operator, or one that means something else than "the same value" (box: area).
+_COMPARED_AS_TEXT: Final = frozenset(
+    {"json", "xml", "point", "line", "lseg", "box", "path", "polygon", "circle", "aclitem", "tsquery"}
+)
+
+
+def table(name: TableName) -> sql.Identifier:
+    """`"schema"."name"`."""
+    return sql.Identifier(name.schema, name.name)
+
+
+def id_table(keyspace: str) -> sql.Identifier:
+    """The kept map of a keyspace."""
+    return sql.Identifier("crossfade", f"id_{keyspace}")
+
+
+def _text(*parts: sql.Composable) -> bytes:
+    return sql.Composed(parts).as_bytes(None)
+
+
+def _parameter(number: int) -> sql.SQL:
+    return sql.SQL(f"${number}")  # a number we made
+
+
+def _assignments(names: Sequence[str], first: int) -> sql.Composed:
+    return sql.SQL(", ").join(
+        sql.SQL("{} = {}").format(sql.Identifier(name), _parameter(first + at)) for at, name in enumerate(names)
+    )
+
+
+def _matches(plan: TablePlan, first: int) -> sql.Composed:
+    """The row whose key columns equal parameters `first` and on; NULLs equal each other where NULL can be."""
+    types = {column.target.name: column.target for column in plan.columns}
+    terms: list[sql.Composable] = []
+    for at, name in enumerate(plan.key):
+        column, parameter = types[name], _parameter(first + at)
+        if column.base_type in _COMPARED_AS_TEXT:
+            terms.append(sql.SQL("{}::text IS NOT DISTINCT FROM {}::text").format(sql.Identifier(name), parameter))
+        elif column.not_null or plan.key_is_unique:
+            terms.append(sql.SQL("{} = {}").format(sql.Identifier(name), parameter))
+        else:
+            terms.append(sql.SQL("{} IS NOT DISTINCT FROM {}").format(sql.Identifier(name), parameter))
+    return sql.SQL(" AND ").join(terms)
+
+
+def _one_row(plan: TablePlan, first: int) -> sql.Composed:
+    """Like `_matches`, but never more than one row: duplicates of a table without a key fall one at a time (C7)."""
+    matches = _matches(plan, first)
+    if plan.key_is_unique:
+        return matches
+    name = table(plan.target)
+    # The target may be partitioned, where a ctid alone is not unique.
+    picked = sql.SQL("(SELECT {} FROM {} WHERE {} ORDER BY tableoid, ctid LIMIT 1)")
+    return sql.SQL("tableoid = {} AND ctid = {}").format(
+        picked.format(sql.Identifier("tableoid"), name, matches), picked.format(sql.Identifier("ctid"), name, matches)
+    )
+
+
+def _overriding(plan: TablePlan) -> sql.SQL:
+    return sql.SQL(" OVERRIDING SYSTEM VALUE") if plan.overrides_identity else sql.SQL("")
+
+
+def insert(plan: TablePlan) -> bytes:
+    """Parameters: every plan column, in plan order."""
+    if not plan.columns:
+        return _text(sql.SQL("INSERT INTO "), table(plan.target), sql.SQL(" DEFAULT VALUES"))
+    names = sql.SQL(", ").join(sql.Identifier(column.target.name) for column in plan.columns)
+    values = sql.SQL(", ").join(_parameter(at + 1) for at in range(len(plan.columns)))
+    return _text(
+        sql.SQL("INSERT INTO {} ({}){} VALUES ({})").format(table(plan.target), names, _overriding(plan), values)
+    )
+
+
+def update(plan: TablePlan, assigned: Sequence[str]) -> bytes:
+    """Parameters: the assigned columns, then the old key. With nothing to assign, it only looks for the row."""
+    if not assigned:
+        return _text(sql.SQL("SELECT FROM {} WHERE {}").format(table(plan.target), _one_row(plan, 1)))
+    return _text(
+        sql.SQL("UPDATE {} SET {} WHERE {}").format(
+            table(plan.target), _assignments(assigned, 1), _one_row(plan, len(assigned) + 1)
+        )
+    )
+
+
+def nothing() -> bytes:
+    """A statement that finds no row."""
+    return b"SELECT WHERE false"
+
+
+def reinsert(plan: TablePlan, assigned: Sequence[str]) -> bytes:
+    """An update of a table whose key UPDATE refuses to touch (H10): out and in again, carrying every other column.
+
+    Parameters as for `update`. Only fit for replica role: a DELETE may cascade.
+    """
+    columns = plan.writable
+    places = {name: at + 1 for at, name in enumerate(assigned)}
+    types = {column.target.name: column.target.type_name for column in plan.columns}
+    values = sql.SQL(", ").join(
+        # The type must be said: in a SELECT list a parameter would be text.
+        sql.SQL("{}::" + types[name]).format(_parameter(places[name]))
+        if name in places
+        else sql.SQL("moved.{}").format(sql.Identifier(name))
+        for name in columns
+    )
+    return _text(
+        sql.SQL(
+            "WITH moved AS (DELETE FROM {table} WHERE {where} RETURNING *) "
+            "INSERT INTO {table} ({columns}) OVERRIDING SYSTEM VALUE SELECT {values} FROM moved"
+        ).format(
+            table=table(plan.target),
+            where=_one_row(plan, len(assigned) + 1),
+            columns=sql.SQL(", ").join(map(sql.Identifier, columns)),
+            values=values,
+        )
+    )
+
+
+def delete(plan: TablePlan) -> bytes:
+    """Parameters: the old key."""
+    return _text(sql.SQL("DELETE FROM {} WHERE {}").format(table(plan.target), _one_row(plan, 1)))
+
+
+def truncate(names: Iterable[TableName]) -> sql.Composed:
+    """Empty the tables together, so that foreign keys among them do not matter."""
+    return sql.SQL("TRUNCATE TABLE {}").format(sql.SQL(", ").join(table(name) for name in names))
+
+
+def delete_all(name: TableName) -> sql.Composed:
+    """What TRUNCATE would do, for a table that a foreign key from outside refers to."""
+    return sql.SQL("DELETE FROM {}").format(table(name))
+
+
+def copy_out(plan: TablePlan) -> sql.Composed:
+    """The published rows of one source table, its used columns in attribute order, as COPY text.
+
+    ONLY keeps inheritance children out, as the publication does; a partitioned table is read through its root (G9).
+    """
+    names = copied_columns(plan)
+    return sql.SQL("COPY (SELECT {} FROM {}{}) TO STDOUT").format(
+        sql.SQL(", ").join(map(sql.Identifier, names)) if names else sql.SQL(""),
+        sql.SQL("" if plan.is_partitioned else "ONLY "),
+        table(plan.source),
+    )
+
+
+def owner_ids(keyspace: Keyspace) -> sql.Composed:
+    """Every key of the table a keyspace is declared on."""
+    return sql.SQL("SELECT {}::text FROM {}").format(sql.Identifier(keyspace.column), table(keyspace.owner))
+
+
+def lock(name: TableName, *, is_partitioned: bool) -> sql.Composed:
+    """ACCESS SHARE on what COPY is going to read."""
+    return sql.SQL("LOCK TABLE {}{} IN ACCESS SHARE MODE").format(
+        sql.SQL("" if is_partitioned else "ONLY "), table(name)
+    )
+
+
+def copied_columns(plan: TablePlan) -> tuple[str, ...]:
+    """The one list both the copy and the stream read rows by (G15)."""
+    return tuple(column.name for column in plan.source_columns if column.name in plan.used)
+
+
+def copy_in(plan: TablePlan) -> sql.Composed:
+    """COPY writes GENERATED ALWAYS identity columns as they come (sql-copy, Notes)."""
+    return sql.SQL("COPY {} ({}) FROM STDIN").format(
+        table(plan.target), sql.SQL(", ").join(sql.Identifier(column.target.name) for column in plan.columns)
+    )
+
+
+def create_id_table(keyspace: Keyspace) -> sql.Composed:
+    """The kept map; types come from the compiler, never from the user's text."""
+    return sql.SQL(
+        "CREATE TABLE IF NOT EXISTS {} (old "
+        + keyspace.old_type
+        + " PRIMARY KEY, new "
+        + keyspace.new_type
+        + " NOT NULL UNIQUE)"
+    ).format(id_table(keyspace.name))
+
+
+def look_up_ids(keyspace: Keyspace) -> sql.Composed:
+    """One parameter: the old ids as text[]."""
+    return sql.SQL(
+        "SELECT old::text, new::text FROM {} WHERE old = ANY (%s::text[]::" + keyspace.old_type + "[])"
+    ).format(id_table(keyspace.name))
+
+
+def add_ids(keyspace: Keyspace) -> sql.Composed:
+    """Two parameters: old and new ids as text[]. Whatever is there already stays."""
+    return sql.SQL(
+        "INSERT INTO {} (old, new) SELECT unnest(%s::text[]::"
+        + keyspace.old_type
+        + "[]), unnest(%s::text[]::"
+        + keyspace.new_type
+        + "[]) ON CONFLICT (old) DO NOTHING"
+    ).format(id_table(keyspace.name))
+
+
+def move_id(keyspace: Keyspace) -> sql.Composed:
+    """Two parameters: the key the entry goes to, the key it comes from."""
+    return sql.SQL(
+        "UPDATE {} SET old = %s::text::" + keyspace.old_type + " WHERE old = %s::text::" + keyspace.old_type
+    ).format(id_table(keyspace.name))

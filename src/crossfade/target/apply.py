@@ -1,0 +1,246 @@
+"""The applier: takes pieces from the pipe, decides what becomes one target transaction, commits, and tells.
+
+Whole source transactions that have gathered while the target was busy become one target transaction; a transaction
+too large for that is applied in pieces inside a target transaction of its own. Should a batch fail, it is rolled back
+and its transactions are applied one by one, so that the good ones become durable and the bad one stands alone.
+Refuses to know how a change is written (`replay`) or what may be acknowledged (`ledger`). The invariant: nothing is
+committed before the source's Commit was seen (promise 3), and every COMMIT carries the position it brings us to
+(promise 2).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+from datetime import datetime
+from typing import Final
+
+import psycopg
+
+from crossfade import failpoints
+from crossfade.events import Applied, Listener
+from crossfade.faults import Fault, ProtocolViolation, Rebuild, RowRefused, Transient
+from crossfade.lsn import Lsn
+from crossfade.pgoutput.assemble import Piece
+from crossfade.pipe import EndOfStream, Idle, Pipe
+from crossfade.session.connect import Connection, server_fault
+from crossfade.target.progress import Position
+from crossfade.target.replay import Replayer, Tally
+
+# Microseconds between 1970-01-01 and 2000-01-01: PostgreSQL's epoch.
+_POSTGRES_EPOCH: Final = 946_684_800
+
+MadeDurable = Callable[[Lsn], None]
+IdlePersisted = Callable[[Lsn], None]
+SamplePassed = Callable[[Lsn], datetime | None]
+
+
+class Applier:
+    """One ordered apply. `durable` is called after each COMMIT returned, in order, with the position it made durable, and
+    `idle_persisted` when that brought no rows.
+
+    `source_now` is the source's clock now (unix seconds), by the last sample; `sample_passed` the time of the newest
+    sample a position has passed.
+    """
+
+    def __init__(
+        self,
+        connection: Connection,
+        replayer: Replayer,
+        position: Position,
+        pipe: Pipe,
+        *,
+        batch_bytes: int,
+        durable: MadeDurable,
+        idle_persisted: IdlePersisted,
+        listener: Listener,
+        source_now: Callable[[], float],
+        sample_passed: SamplePassed,
+        is_paused: Callable[[], bool],
+    ) -> None:
+        self._connection = connection
+        self._replayer = replayer
+        self._position = position
+        self._pipe = pipe
+        self._batch_bytes = batch_bytes
+        self._durable = durable
+        self._idle_persisted = idle_persisted
+        self._listener = listener
+        self._source_now = source_now
+        self._sample_passed = sample_passed
+        self._is_paused = is_paused
+        self._busy_since: float | None = None
+
+    def busy_for(self) -> float:
+        """Seconds since the statement run in flight began; 0 while waiting for something to apply."""
+        return time.monotonic() - self._busy_since if self._busy_since is not None else 0.0
+
+    async def run(self) -> None:
+        """Apply until the end of the stream. Raises the fault that stopped it, everything uncommitted rolled back."""
+        while True:
+            self._busy_since = None
+            await self._pipe.arrived()
+            item = self._pipe.take()
+            if item is None:
+                continue
+            self._busy_since = time.monotonic()
+            if isinstance(item, EndOfStream):
+                return
+            if isinstance(item, Idle):
+                await self._idle(item.position)
+            elif item.is_whole:
+                await self._batch(self._gather(item))
+            else:
+                ended = await self._in_pieces(item)
+                if ended:
+                    return
+
+    def _gather(self, first: Piece) -> list[Piece]:
+        """Every whole transaction that has arrived meanwhile, within the byte limit: big when behind, small when idle."""
+        batch, cost = [first], first.cost
+        while cost < self._batch_bytes:
+            following = self._pipe.peek()
+            if not isinstance(following, Piece) or not following.is_whole:
+                break
+            self._pipe.take()
+            batch.append(following)
+            cost += following.cost
+        return batch
+
+    async def _batch(self, batch: list[Piece]) -> None:
+        try:
+            try:
+                await self._transaction(batch, "exact")
+            except (RowRefused, Rebuild) as fault:
+                if len(batch) == 1 and not isinstance(fault, Rebuild):
+                    raise
+                for piece in batch:
+                    await self._transaction([piece], "exact_single")
+        finally:
+            self._pipe.released(sum(piece.cost for piece in batch))
+
+    async def _transaction(self, pieces: list[Piece], level: str) -> None:
+        """Apply whole transactions as one target transaction."""
+        started = time.monotonic()
+        await self._replayer.begin()
+        try:
+            for piece in pieces:
+                await self._replayer.apply(piece)
+            await self._commit(pieces, started, level)
+        except Fault:
+            await self._take_back()
+            raise
+
+    async def _in_pieces(self, first: Piece) -> bool:
+        """Apply one large transaction; True when the stream ended inside it (it is dropped: the source sends it again)."""
+        started = time.monotonic()
+        await self._replayer.begin()
+        piece = first
+        try:
+            while True:
+                await self._replayer.apply(piece)
+                await self._replayer.write_ids()
+                self._pipe.released(piece.cost)
+                if piece.commit is not None:
+                    break
+                if failpoints.is_on("cut_transactions"):
+                    await self._connection.execute("COMMIT")
+                    self._replayer.committed()
+                    await self._replayer.begin()
+                self._busy_since = None
+                following = await self._next_piece()
+                self._busy_since = time.monotonic()
+                if following is None:
+                    await self._take_back()
+                    return True
+                piece = following
+            await self._commit([piece], started, "exact_pieces")
+        except Fault:
+            await self._take_back()
+            raise
+        return False
+
+    async def _next_piece(self) -> Piece | None:
+        while (item := self._pipe.take()) is None:
+            if self._is_paused():
+                # An open transaction holds locks; it is given back, and read again after `resume`.
+                raise Rebuild("Paused in the middle of a large transaction.", where="target")
+            try:
+                await asyncio.wait_for(self._pipe.arrived(), 1.0)
+            except TimeoutError:
+                continue
+        if isinstance(item, EndOfStream):
+            return None
+        if not isinstance(item, Piece) or item.is_first:
+            raise ProtocolViolation("another transaction began inside one applied in pieces", tag="B", offset=0)
+        return item
+
+    async def _commit(self, pieces: list[Piece], started: float, level: str) -> None:
+        last = pieces[-1].commit
+        assert last is not None, "only whole transactions are committed"
+        end = last.end_lsn
+        await self._replayer.write_ids()
+        await self._move(end)
+        self._replayer.committed()
+        self._durable(end)
+        self._listener(
+            _applied(
+                pieces,
+                self._replayer.tally,
+                end=end,
+                seconds=time.monotonic() - started,
+                now=self._source_now(),
+                level=level,
+            )
+        )
+
+    async def _move(self, end: Lsn) -> None:
+        """Position and COMMIT. After an error here nobody knows the outcome: the next start reads it back (A18)."""
+        where = f"target, committing up to end LSN {end}"
+        try:
+            await self._position.move(self._connection, end, sample_passed_at=self._sample_passed(end))
+            failpoints.reached("before_commit")
+            await self._connection.execute("COMMIT")
+        except psycopg.Error as error:
+            raise server_fault(error, where=where) from None
+        failpoints.reached("after_commit")
+        self._position.moved(end)
+
+    async def _idle(self, position: Lsn) -> None:
+        """Write a drained position before it is acknowledged: a source ahead of our record looks like a gap."""
+        if position <= self._position.end_lsn:
+            return
+        try:
+            await self._connection.execute("BEGIN")
+        except psycopg.Error as error:
+            raise server_fault(error, where="target, writing an idle position") from None
+        try:
+            await self._move(position)
+            self._idle_persisted(position)
+        except Fault:
+            await self._take_back()
+            raise
+
+    async def _take_back(self) -> None:
+        """Roll back without hiding the fault that made us; a connection that is gone has rolled back by itself."""
+        try:
+            await self._replayer.rollback()
+        except Transient:
+            return
+
+
+def _applied(pieces: list[Piece], tally: Tally, *, end: Lsn, seconds: float, now: float, level: str) -> Applied:
+    return Applied(
+        end_lsn=end,
+        transactions=len(pieces),
+        changes=tally.changes,
+        conflicts=tally.conflicts,
+        clock_notes=tally.clock,
+        ids_created=tally.ids_created,
+        ids_known=tally.ids_known,
+        seconds=seconds,
+        commit_times=tuple(piece.begin.commit_time / 1e6 + _POSTGRES_EPOCH for piece in pieces),
+        committed_at=now,
+        by_level=level,
+    )

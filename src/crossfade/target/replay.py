@@ -1,0 +1,401 @@
+"""The exact path: changes applied one by one, in source order, inside one target transaction.
+
+It is the oracle of everything faster and what everything faster falls back to, so it is plain: a change becomes one
+statement, statements go out in runs, and every row count is looked at. Refuses to know where transactions come from
+and when they commit. The invariant: the target transaction holds exactly the changes it was given, in their order;
+anything else raises, and the caller rolls back.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Final
+
+import psycopg
+
+from crossfade import statements
+from crossfade.catalog import TableName
+from crossfade.events import Operation
+from crossfade.faults import Fault, Refused, RowRefused
+from crossfade.lsn import Lsn
+from crossfade.mapping.plan import OnMissing, OnOrphan, OnTruncate, Plan, TablePlan
+from crossfade.pgoutput.assemble import Change, Piece, Truncation
+from crossfade.pgoutput.messages import UNCHANGED, Cell, Delete, Insert, Relation, Update
+from crossfade.session.connect import Connection, result_fault, server_fault
+from crossfade.target import idmap
+from crossfade.target.pipeline import Parameters, Pipeline, StatementFailed
+from crossfade.wire.codec import Key, Remarks, RowCodec
+from crossfade.wire.idstate import IdState
+from crossfade.wire.zones import Zone
+
+# Statements in one round trip: enough to hide the network, few enough to keep memory and a rerun small.
+_RUN: Final = 500
+_RUN_BYTES: Final = 4 * 1024 * 1024
+
+
+@dataclass(slots=True)
+class Tally:
+    """What one target transaction did, for the listeners."""
+
+    changes: Counter[tuple[TableName, Operation]] = field(default_factory=Counter)
+    conflicts: Counter[tuple[TableName, str]] = field(default_factory=Counter)
+    clock: Counter[tuple[TableName, str]] = field(default_factory=Counter)
+    ids_created: int = 0
+    ids_known: int = 0
+
+
+@dataclass(slots=True)
+class _Step:
+    """One statement to run, and what to do should it not find its row. `row` is None when it can be missing for good."""
+
+    codec: RowCodec
+    operation: Operation
+    text: bytes
+    parameters: Parameters
+    row: list[Cell] | None = None
+    other: Parameters | None = None
+
+
+class Replayer:
+    """Applies pieces on one connection, in the transaction the caller keeps open.
+
+    `from_lsn` holds, per source table copied at a later snapshot, the position before which its changes are already in
+    the copy. `replica_role` says that we may set session_replication_role.
+    """
+
+    def __init__(
+        self,
+        connection: Connection,
+        plan: Plan,
+        *,
+        ids: Mapping[str, IdState],
+        zones: Mapping[str, Zone],
+        from_lsn: Mapping[TableName, Lsn],
+        replica_role: bool,
+    ) -> None:
+        self._connection = connection
+        self._plans = plan.by_source()
+        self._ids = ids
+        self._zones = zones
+        self._from_lsn = from_lsn
+        self._replica_role = replica_role
+        self._defers = not replica_role or any(table.applied_as_origin for table in plan.tables)
+        self._pipeline = Pipeline(connection)
+        self._codecs: dict[int, tuple[Relation, RowCodec | None]] = {}
+        self._in_replica_role = False
+        self._has_savepoint = False
+        self._remarks = Remarks()
+        self.tally = Tally()
+
+    # the transaction -----------------------------------------------------------------------------------------------
+
+    async def begin(self) -> None:
+        """Open the target transaction."""
+        self.tally = Tally()
+        self._remarks = Remarks()
+        self._in_replica_role = self._replica_role
+        self._has_savepoint = False
+        try:
+            await self._connection.execute("BEGIN")
+            if self._replica_role:
+                await self._connection.execute("SET LOCAL session_replication_role = replica")
+            if self._defers:
+                await self._connection.execute("SET CONSTRAINTS ALL DEFERRED")
+        except psycopg.Error as error:
+            raise server_fault(error, where="target, opening a transaction") from None
+
+    async def write_ids(self) -> None:
+        """Write the id maps' new entries; after every piece of a large transaction, so that they need no memory."""
+        try:
+            for state in self._ids.values():
+                self.tally.ids_created += await idmap.write(self._connection, state)
+        except psycopg.Error as error:
+            raise server_fault(error, where="target, the id maps") from None
+        self.tally.ids_known += self._remarks.ids_known
+        self._remarks.ids_known = 0
+
+    def committed(self) -> None:
+        """COMMIT returned: what was learnt about ids holds."""
+        for state in self._ids.values():
+            state.commit()
+
+    async def rollback(self) -> None:
+        """Take everything back, in memory too (DESIGN, id maps)."""
+        for state in self._ids.values():
+            state.rollback()
+        if not self._connection.closed:
+            try:
+                await self._connection.execute("ROLLBACK")
+            except psycopg.Error as error:
+                raise server_fault(error, where="target, rolling back") from None
+
+    # changes -------------------------------------------------------------------------------------------------------
+
+    async def apply(self, piece: Piece) -> None:
+        """Apply one piece, in order. Raises a Fault naming the table and the transaction; the caller rolls back."""
+        where = f"the transaction whose commit is at {piece.begin.final_lsn}"
+        if piece.is_first:
+            for state in self._ids.values():
+                state.begin_transaction()
+        try:
+            await self._load_ids(piece)
+            steps: list[_Step] = []
+            size = 0
+            for change in piece.changes:
+                if isinstance(change, Truncation):
+                    await self._run(steps)
+                    steps, size = [], 0
+                    await self._truncate(change, piece.begin.final_lsn)
+                    continue
+                step = self._step(change, piece.begin.final_lsn)
+                if step is not None:
+                    steps.append(step)
+                    size += sum(len(value) for value in step.parameters if value is not None)
+                    if len(steps) >= _RUN or size >= _RUN_BYTES:
+                        await self._run(steps)
+                        steps, size = [], 0
+            await self._run(steps)
+            if piece.commit is not None:
+                self._settle_orphans()
+        except Fault as fault:
+            fault.where = f"{fault.where}, in {where}" if fault.where else where
+            raise
+        except psycopg.Error as error:
+            raise server_fault(error, where=where) from None
+
+    def _codec(self, relation: Relation) -> RowCodec | None:
+        known = self._codecs.get(relation.oid)
+        if known is not None and known[0] is relation:
+            return known[1]
+        plan = self._plans.get(relation.table)
+        if plan is None:
+            raise Refused(
+                "The stream brought a change of a table that the mapping does not know.",
+                where=str(relation.table),
+                means="The publication holds more than the mapping, or a table was renamed.",
+                do="Run `crossfade check` and make the publication as it prints.",
+            )
+        codec = RowCodec(relation, plan, self._ids, self._zones)
+        self._codecs[relation.oid] = relation, codec
+        return codec
+
+    def _is_copied(self, table: TableName, final_lsn: Lsn) -> bool:
+        """The table was copied at a snapshot that already shows this transaction (G6)."""
+        from_lsn = self._from_lsn.get(table)
+        return from_lsn is not None and final_lsn < from_lsn
+
+    async def _load_ids(self, piece: Piece) -> None:
+        if not self._ids:
+            return
+        wanted: dict[str, set[bytes]] = {name: set() for name in self._ids}
+        for change in piece.changes:
+            if isinstance(change, Truncation) or self._is_copied(change.relation.table, piece.begin.final_lsn):
+                continue
+            codec = self._codec(change.relation)
+            if codec is None:
+                continue
+            message = change.message
+            if not isinstance(message, Delete):
+                codec.ids_in(message.new, wanted)
+            if not isinstance(message, Insert) and message.old is not None:
+                codec.ids_in(message.old, wanted)
+        await idmap.load_all(self._connection, self._ids, wanted)
+
+    def _step(self, change: Change, final_lsn: Lsn) -> _Step | None:
+        if self._is_copied(change.relation.table, final_lsn):
+            return None
+        codec = self._codec(change.relation)
+        if codec is None:
+            return None
+        before = Counter(self._remarks.clock)
+        message = change.message
+        if isinstance(message, Insert):
+            row = codec.row(message.new, None, self._remarks)
+            step = _Step(codec, Operation.INSERT, statements.insert(codec.plan), _complete(row))
+        elif isinstance(message, Update):
+            step = self._update(codec, message)
+        else:
+            key = codec.key_of_old(message.old, None, self._remarks)
+            step = _Step(codec, Operation.DELETE, statements.delete(codec.plan), key.cells, other=key.other)
+            if not key.cells:
+                self.tally.conflicts[codec.plan.target, "missing_row"] += 1
+                return None
+        for note, times in (self._remarks.clock - before).items():
+            self.tally.clock[codec.plan.target, note] += times
+        return step
+
+    def _update(self, codec: RowCodec, message: Update) -> _Step:
+        plan = codec.plan
+        if message.old is not None:
+            key = codec.key_of_old(message.old, message.new, self._remarks)
+            codec.owner_moved(message.old, message.new)
+        full = message.old if message.old_is_full else None
+        row = codec.row(message.new, full, self._remarks)
+        if message.old is None:
+            key = codec.key_of_row(row)
+        if not key.cells:
+            # The map never saw the old key, so the row was never written: as for any missing row.
+            return _Step(codec, Operation.UPDATE, statements.nothing(), (), row=row)
+        # A key that stayed is not written: a GENERATED ALWAYS one must not be, the others need not.
+        moves = tuple(row[place] for place in codec.key_places) != key.cells
+        assigned = [
+            at
+            for at, cell in enumerate(row)
+            if cell is not UNCHANGED and at not in codec.is_const and (moves or at not in codec.is_key)
+        ]
+        names = tuple(codec.names[at] for at in assigned)
+        values = _complete([row[at] for at in assigned])
+        reinserts = plan.moves_by_reinsert and moves
+        text = statements.reinsert(plan, names) if reinserts else statements.update(plan, names)
+        if reinserts and not self._replica_role:
+            raise RowRefused(
+                "The key of a row changed, and the target's key is GENERATED ALWAYS: only replica role may move it.",
+                where=str(plan.target),
+                means="Nothing of that transaction was applied; the slot keeps it.",
+                do="Grant SET ON PARAMETER session_replication_role to our role, or make the column GENERATED BY DEFAULT.",
+            )
+        other = (*values, *key.other) if key.other is not None else None
+        return _Step(codec, Operation.UPDATE, text, (*values, *key.cells), row=row, other=other)
+
+    # statements ----------------------------------------------------------------------------------------------------
+
+    async def _run(self, steps: list[_Step]) -> None:
+        """One round trip for all; should a row not be where it must be, back to before them and one at a time."""
+        if not steps:
+            return
+        batch: list[tuple[bytes, Parameters]] = []
+        if self._has_savepoint:
+            # Never more than one: a transaction of millions must not nest thousands.
+            batch.append((b"RELEASE SAVEPOINT run", ()))
+        self._has_savepoint = any(step.operation is not Operation.INSERT for step in steps)
+        if self._has_savepoint:
+            batch.append((b"SAVEPOINT run", ()))
+        owners: list[_Step | None] = [None] * len(batch)
+        for step in steps:
+            if self._replica_role and step.codec.plan.applied_as_origin is self._in_replica_role:
+                self._in_replica_role = not self._in_replica_role
+                batch.append((_SET_REPLICA if self._in_replica_role else _SET_ORIGIN, ()))
+                owners.append(None)
+            batch.append((step.text, step.parameters))
+            owners.append(step)
+        try:
+            counts = await self._pipeline.run(batch)
+        except StatementFailed as failed:
+            owner = owners[failed.index]
+            where = str(owner.codec.plan.target) if owner is not None else "target"
+            raise result_fault(failed.result, where=where) from None
+        odd = [step.codec.plan for step, count in zip(owners, counts, strict=True) if step is not None and count != 1]
+        if odd:
+            await self._connection.execute("ROLLBACK TO SAVEPOINT run")
+            for step in steps:
+                await self._run_one(step)
+        for step in steps:
+            self.tally.changes[step.codec.plan.target, step.operation] += 1
+
+    async def _run_one(self, step: _Step) -> None:
+        plan = step.codec.plan
+        count = await self._execute(step, step.text, step.parameters)
+        if count == 0 and step.other is not None:
+            count = await self._execute(step, step.text, step.other)
+        if count == 1:
+            return
+        if count > 1:
+            raise RowRefused(
+                f"One change touched {count} rows: the key the mapping found is not unique on the target.",
+                where=str(plan.target),
+                means="Nothing of that transaction was applied; the slot keeps it.",
+                do="Give the target table the unique key `crossfade check` names.",
+            )
+        if step.operation is Operation.DELETE:
+            self.tally.conflicts[plan.target, "missing_row"] += 1
+            return
+        is_complete = step.row is not None and not any(cell is UNCHANGED for cell in step.row)
+        if plan.policies.missing_row is OnMissing.STOP or not is_complete:
+            reason = "and the mapping says stop" if is_complete else "and its image is not complete (unchanged TOAST)"
+            raise RowRefused(
+                f"An update found no row to change, {reason}.",
+                where=str(plan.target),
+                means="The target lost a row it should have. Nothing of that transaction was applied.",
+                do="Find out who deletes on the target; put the row back, then `crossfade resume`.",
+            )
+        assert step.row is not None
+        await self._execute(step, statements.insert(plan), _complete(step.row))
+        self.tally.conflicts[plan.target, "missing_row"] += 1
+
+    async def _execute(self, step: _Step, text: bytes, parameters: Parameters) -> int:
+        batch: list[tuple[bytes, Parameters]] = []
+        if self._replica_role:
+            self._in_replica_role = not step.codec.plan.applied_as_origin
+            batch.append((_SET_REPLICA if self._in_replica_role else _SET_ORIGIN, ()))
+        batch.append((text, parameters))
+        try:
+            return (await self._pipeline.run(batch))[-1]
+        except StatementFailed as failed:
+            raise result_fault(failed.result, where=str(step.codec.plan.target)) from None
+
+    async def _truncate(self, truncation: Truncation, final_lsn: Lsn) -> None:
+        plans: list[TablePlan] = []
+        for relation in truncation.relations:
+            codec = None if self._is_copied(relation.table, final_lsn) else self._codec(relation)
+            if codec is not None:
+                plans.append(codec.plan)
+        for plan in plans:
+            if plan.policies.truncate is OnTruncate.STOP:
+                raise RowRefused(
+                    "The source table was truncated, and the mapping says stop.",
+                    where=str(plan.source),
+                    means="Nothing of that transaction was applied; the slot keeps it.",
+                    do="Set `truncate: apply` for this table to follow, and restart the daemon.",
+                )
+        if not plans:
+            return
+        names = [plan.target for plan in plans]
+        await self._connection.execute("SAVEPOINT truncation")
+        try:
+            await self._connection.execute(statements.truncate(names))
+        except psycopg.errors.FeatureNotSupported:
+            # A foreign key from outside the set refers to one of them: refused even under replica role. Children
+            # come last in the list the source sends (it adds what CASCADE reached), so they are emptied first.
+            await self._connection.execute("ROLLBACK TO SAVEPOINT truncation")
+            for name in reversed(names):
+                await self._connection.execute(statements.delete_all(name))
+        for name in names:
+            self.tally.changes[name, Operation.TRUNCATE] += 1
+
+    def _settle_orphans(self) -> None:
+        """At the end of a source transaction: references whose parent never came (I3)."""
+        for keyspace, _ in self._remarks.orphans:
+            owner = self._ids[keyspace].keyspace.owner
+            plan = self._plans.get(owner)
+            if plan is not None and plan.policies.orphan_id is OnOrphan.ERROR:
+                raise RowRefused(
+                    f"A reference to {owner} has no parent there, and the mapping says `orphan_id: error`.",
+                    where=str(owner),
+                    means="Nothing of that transaction was applied; the slot keeps it.",
+                    do="Mend the reference on the source, or set `orphan_id: allocate` and restart the daemon.",
+                )
+            self.tally.conflicts[plan.target if plan is not None else owner, "orphan_id"] += 1
+        self._remarks.orphans.clear()
+
+
+_SET_REPLICA: Final = b"SET LOCAL session_replication_role = replica"
+_SET_ORIGIN: Final = b"SET LOCAL session_replication_role = origin"
+
+
+def _complete(row: Sequence[Cell]) -> Parameters:
+    """A row without the third kind of value; an INSERT always has all its values (protocol)."""
+    values: list[bytes | None] = []
+    for cell in row:
+        if cell is UNCHANGED:
+            raise RowRefused(
+                "A new row arrived with a value that was not sent.",
+                means="The server should never do this.",
+                do="Report it with the server's version.",
+            )
+        values.append(cell)
+    return values
+
+
+__all__ = ["Key", "Replayer", "Tally"]

@@ -1,0 +1,334 @@
+"""One relation shape, compiled: how a wire tuple becomes a target row and a target key.
+
+Built once per Relation message from the table's plan, it looks every column up by name once and walks tuples by
+position after that. Refuses to wait: ids it does not know must have been loaded before. The invariant: the row has a
+cell for every plan column, in plan order, each of the three kinds (promise 4), and a relation that is not what the
+plan was compiled for is refused before its first row (E1, E3, E4).
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Mapping, MutableSequence, Sequence
+from dataclasses import dataclass, field
+from typing import Final
+
+from crossfade.catalog import ReplicaIdentity
+from crossfade.faults import PlanMismatch, Refused, RowRefused
+from crossfade.mapping.plan import ColumnPlan, Const, LocalTime, OnColumnAdded, Remap, TablePlan
+from crossfade.pgoutput.messages import UNCHANGED, Cell, Relation, Tuple
+from crossfade.wire.fields import copy_escape, copy_unescape, timestamp_to_utc
+from crossfade.wire.idstate import IdState
+from crossfade.wire.zones import Zone
+
+_VARCHAR: Final = 1043
+Converted = tuple[bytes, str]
+
+
+@dataclass(slots=True)
+class Remarks:
+    """What the codec noticed while converting, for the metrics: clock gaps and overlaps, ids that had no parent yet."""
+
+    clock: Counter[str] = field(default_factory=Counter)
+    orphans: set[tuple[str, bytes]] = field(default_factory=set)
+    ids_known: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Key:
+    """An old row's key on the target. `other` is set when an id moved within this very source transaction and the
+    key may as well mean its new holder: try `cells` first."""
+
+    cells: tuple[bytes | None, ...]
+    other: tuple[bytes | None, ...] | None
+
+
+class RowCodec:
+    """Tuples of one relation shape to target rows. `ids` holds the state of every keyspace the plan remaps by."""
+
+    def __init__(
+        self, relation: Relation, plan: TablePlan, ids: Mapping[str, IdState], zones: Mapping[str, Zone]
+    ) -> None:
+        self.relation = relation
+        self.plan = plan
+        self._ids = ids
+        positions = _positions(relation, plan)
+        self._feeds = tuple(
+            (
+                positions[column.source.name] if column.source is not None else -1,
+                _converter(column, zones),
+                column.rule.keyspace if isinstance(column.rule, Remap) else "",
+                column.rule.text.encode() if isinstance(column.rule, Const) and column.rule.text is not None else None,
+            )
+            for column in plan.columns
+        )
+        by_target = {column.target.name: at for at, column in enumerate(plan.columns)}
+        self.names = tuple(column.target.name for column in plan.columns)
+        self.key_places = tuple(by_target[name] for name in plan.key)
+        self.is_key = frozenset(self.key_places)
+        self.is_const = frozenset(at for at, feed in enumerate(self._feeds) if feed[0] < 0)
+        self._identity = tuple(positions[name] for name in plan.identity)
+        self._owner = _owner_position(plan, positions, ids)
+
+    # ids -----------------------------------------------------------------------------------------------------------
+
+    def ids_in(self, row: Tuple, into: Mapping[str, set[bytes]]) -> None:
+        """Add every old id of a tuple to its keyspace's set, so that all can be loaded in one query."""
+        for position, _, keyspace, _ in self._feeds:
+            if keyspace:
+                cell = row[position]
+                if isinstance(cell, bytes):
+                    into[keyspace].add(cell)
+
+    def owner_moved(self, old: Tuple, new: Tuple) -> None:
+        """The source changed the very column the keyspace is declared on: its entry follows (I5)."""
+        if self._owner is None:
+            return
+        keyspace, position = self._owner
+        before, after = old[position], new[position]
+        if isinstance(before, bytes) and isinstance(after, bytes) and before != after:
+            self._ids[keyspace].owner_key_changed(before, after)
+
+    # rows ----------------------------------------------------------------------------------------------------------
+
+    def row(self, new: Tuple, old: Tuple | None, remarks: Remarks) -> list[Cell]:
+        """The target row of a new image. Under FULL, unchanged TOAST is taken from the old image (D2)."""
+        cells: list[Cell] = []
+        for at, (position, convert, keyspace, const) in enumerate(self._feeds):
+            if position < 0:
+                cells.append(const)
+                continue
+            cell = new[position]
+            if cell is UNCHANGED and old is not None:
+                cell = old[position]
+            if isinstance(cell, bytes):
+                if keyspace:
+                    cell = self._new_id(keyspace, position, cell, remarks)
+                elif convert is not None:
+                    cell = self._convert(at, convert, cell, remarks)
+            cells.append(cell)
+        return cells
+
+    def _convert(self, at: int, convert: Callable[[bytes], Converted], cell: bytes, remarks: Remarks) -> bytes:
+        try:
+            converted, note = convert(cell)
+        except RowRefused as fault:
+            fault.where = f"{self.plan.source}, column {self.plan.columns[at].target.name}"
+            raise
+        if note:
+            remarks.clock[note] += 1
+        return converted
+
+    def _new_id(self, keyspace: str, position: int, old: bytes, remarks: Remarks) -> bytes:
+        state = self._ids[keyspace]
+        owns = self._owner == (keyspace, position)
+        if owns:
+            remarks.orphans.discard((keyspace, old))
+        known = state.resolve_new(old)
+        if known is not None:
+            remarks.ids_known += 1
+            return known
+        if not owns:
+            # Perhaps its parent comes later in this transaction (I1); perhaps never (I3): told at its end.
+            remarks.orphans.add((keyspace, old))
+        return state.allocate(old)
+
+    # keys ----------------------------------------------------------------------------------------------------------
+
+    def key_of_row(self, row: Sequence[Cell]) -> Key:
+        """The key out of a converted new image: for an update that changed no identity column."""
+        cells: list[bytes | None] = []
+        for place in self.key_places:
+            cell = row[place]
+            if cell is UNCHANGED:
+                raise _wide_key(self.plan)
+            cells.append(cell)
+        return Key(tuple(cells), None)
+
+    def key_of_old(self, old: Tuple, new: Tuple | None, remarks: Remarks) -> Key:
+        """The key out of a K or O tuple, of which only the identity columns mean anything (D3).
+
+        `new` is the new image of an UPDATE, None for a DELETE. Ask before `owner_moved`. An old image never allocates:
+        a key that no map knows identifies no row of ours, and comes back empty.
+        """
+        cells: list[bytes | None] = []
+        others: list[bytes | None] = []
+        for place, position in zip(self.key_places, self._identity, strict=True):
+            _, convert, keyspace, _ = self._feeds[place]
+            cell = old[position]
+            if cell is UNCHANGED:
+                raise _wide_key(self.plan)
+            other = cell
+            if cell is not None and keyspace:
+                found, alternative = self._old_id(keyspace, position, cell, new)
+                if found is None:
+                    return Key((), None)
+                cell, other = found, alternative if alternative is not None else found
+            elif cell is not None and convert is not None:
+                cell = other = self._convert(place, convert, cell, remarks)
+            cells.append(cell)
+            others.append(other)
+        return Key(tuple(cells), tuple(others) if others != cells else None)
+
+    def _old_id(self, keyspace: str, position: int, old: bytes, new: Tuple | None) -> tuple[bytes | None, bytes | None]:
+        state = self._ids[keyspace]
+        if self._owner == (keyspace, position):
+            return state.resolve_owner(old), None
+        if new is None:
+            return state.resolve_deleted(old)
+        becomes = new[position]
+        return state.resolve_old(old, becomes if isinstance(becomes, bytes) else None)
+
+
+def _positions(relation: Relation, plan: TablePlan) -> dict[str, int]:
+    """Where each used column stands in this shape's tuples; raises when the shape is not the plan's."""
+    where = f"{relation.table}"
+    positions = {column.name: at for at, column in enumerate(relation.columns)}
+    for column in plan.source_columns:
+        if column.name not in plan.used and column.name not in plan.identity:
+            continue
+        at = positions.get(column.name)
+        if at is None:
+            raise Refused(
+                f"Column {column.name}, which the mapping uses, is gone from the source table (dropped or renamed).",
+                where=where,
+                means="Nothing of that transaction was applied.",
+                do="Give the column back its name if no row was written meanwhile, then `crossfade run`; else change the"
+                " mapping, `crossfade teardown`, empty the target tables, `crossfade run`.",
+            )
+        sent = relation.columns[at]
+        grown = sent.type_oid == column.type_oid == _VARCHAR and (sent.typmod == -1 or sent.typmod >= column.typmod)
+        if (sent.type_oid, sent.typmod) != (column.type_oid, column.typmod) and not grown:
+            raise Refused(
+                f"Column {column.name} changed its type on the source; rewritten values are not replicated.",
+                where=where,
+                means="Rows copied before the change may be stale on the target.",
+                do="`crossfade teardown`, empty the target tables, `crossfade run`: the table must be copied again.",
+            )
+    known = {column.name for column in plan.source_columns}
+    added = [column.name for column in relation.columns if column.name not in known]
+    if added and plan.policies.source_column_added is OnColumnAdded.STOP:
+        raise PlanMismatch(
+            f"The source table has a column the mapping does not know: {', '.join(added)}.",
+            where=where,
+            means="Nothing of that transaction was applied; the slot keeps it.",
+            do="Add it to `drop:` of this table, or set `source_column_added: ignore`, and restart the daemon;"
+            " to carry it over, change the mapping, `crossfade teardown`, empty the target tables, `crossfade run`.",
+        )
+    _check_identity(relation, plan)
+    return positions
+
+
+def _check_identity(relation: Relation, plan: TablePlan) -> None:
+    """The columns that identify an old row must be among those the server logs for it (D8)."""
+    if plan.append_only or relation.replica_identity is ReplicaIdentity.FULL:
+        return
+    flagged = {column.name for column in relation.columns if column.is_key}
+    if not flagged.issuperset(plan.identity) or plan.identity_is_full:
+        raise PlanMismatch(
+            "The replica identity of the source table is not the one the mapping was checked against.",
+            where=str(relation.table),
+            means="Nothing of that transaction was applied; the slot keeps it.",
+            do="Restart the daemon to read the catalog anew; if it stays, set the replica identity back"
+            " (ALTER TABLE ... REPLICA IDENTITY).",
+        )
+
+
+def _converter(column: ColumnPlan, zones: Mapping[str, Zone]) -> Callable[[bytes], Converted] | None:
+    rule = column.rule
+    if not isinstance(rule, LocalTime):
+        return None
+    zone = zones[rule.zone]
+    return lambda text: timestamp_to_utc(text, zone, rule.ambiguous, rule.nonexistent)
+
+
+def _owner_position(
+    plan: TablePlan, positions: Mapping[str, int], ids: Mapping[str, IdState]
+) -> tuple[str, int] | None:
+    """The keyspace this table owns, and where its column stands."""
+    if plan.owns is None:
+        return None
+    for column in plan.columns:
+        if isinstance(column.rule, Remap) and column.rule.keyspace == plan.owns and column.source is not None:
+            name = column.source.name
+            if ids[plan.owns].keyspace.column == name:
+                return plan.owns, positions[name]
+    return None
+
+
+def _wide_key(plan: TablePlan) -> RowRefused:
+    """D4: a key column stored out of line, unchanged, and no old tuple sent: the row cannot be identified."""
+    return RowRefused(
+        "A change names its row only by a key value that was stored out of line and not sent.",
+        where=str(plan.source),
+        means="Nothing of that transaction was applied; the slot keeps it.",
+        do=f"On the source: ALTER TABLE {plan.source} REPLICA IDENTITY FULL; then `crossfade teardown`, empty the"
+        " target tables, `crossfade run`.",
+    )
+
+
+class CopyCodec:
+    """COPY text lines of one table to those of its target: the same rules, the same functions as the stream."""
+
+    def __init__(self, plan: TablePlan, ids: Mapping[str, IdState], zones: Mapping[str, Zone]) -> None:
+        self.plan = plan
+        self._ids = ids
+        copied = [column.name for column in plan.source_columns if column.name in plan.used]
+        order = {name: at for at, name in enumerate(copied)}
+        self._feeds = tuple(
+            (
+                order[column.source.name] if column.source is not None else -1,
+                _converter(column, zones),
+                column.rule.keyspace if isinstance(column.rule, Remap) else "",
+                _copy_const(column),
+            )
+            for column in plan.columns
+        )
+        self.is_verbatim = [feed[0] for feed in self._feeds] == list(range(len(order))) and not any(
+            feed[1] or feed[2] for feed in self._feeds
+        )
+
+    def ids_in(self, rows: Sequence[bytes], into: Mapping[str, set[bytes]]) -> None:
+        """Every old id of a block of lines, by keyspace."""
+        wanted = [(position, keyspace) for position, _, keyspace, _ in self._feeds if keyspace]
+        if not wanted:
+            return
+        for line in rows:
+            fields = line[:-1].split(b"\t")
+            for position, keyspace in wanted:
+                old = copy_unescape(fields[position])
+                if old is not None:
+                    into[keyspace].add(old)
+
+    def convert(self, rows: Sequence[bytes], remarks: Remarks, out: MutableSequence[bytes]) -> None:
+        """Append the converted lines; every id must be known by now. Raises RowRefused."""
+        for line in rows:
+            fields = line[:-1].split(b"\t")
+            made: list[bytes] = []
+            for at, (position, convert, keyspace, const) in enumerate(self._feeds):
+                if position < 0:
+                    made.append(const)
+                    continue
+                cell = fields[position]
+                if cell != b"\\N":
+                    if keyspace:
+                        old = copy_unescape(cell)
+                        found = self._ids[keyspace].resolve_new(old) if old is not None else None
+                        assert found is not None, "ids are loaded before rows are converted"
+                        cell = copy_escape(found)
+                    elif convert is not None:
+                        try:
+                            cell, note = convert(cell)
+                        except RowRefused as fault:
+                            fault.where = f"{self.plan.source}, column {self.plan.columns[at].target.name}"
+                            raise
+                        if note:
+                            remarks.clock[note] += 1
+                made.append(cell)
+            out.append(b"\t".join(made) + b"\n")
+
+
+def _copy_const(column: ColumnPlan) -> bytes:
+    if isinstance(column.rule, Const) and column.rule.text is not None:
+        return copy_escape(column.rule.text.encode())
+    return b"\\N"

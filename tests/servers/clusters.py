@@ -101,7 +101,7 @@ class Pair:
         self.target.close()
 
 
-def _memory() -> Path | None:
+def memory() -> Path | None:
     """A file system in memory with room to spare, where a database is made ten times as fast as on a disk."""
     memory = Path("/dev/shm")
     try:
@@ -122,7 +122,7 @@ class Pairs:
         """The running pair of these versions; started now, and prepared, if it is the first time."""
         pair = self._running.get(versions)
         if pair is None:
-            base = _memory()
+            base = memory()
             pair = Pair(
                 Server(versions.source, name="source", base=base, fsync=False),
                 Server(versions.target, name="target", base=base, fsync=False),

@@ -8,6 +8,7 @@ is only made of a file without a single problem.
 from __future__ import annotations
 
 import enum
+import functools
 import re
 import zoneinfo
 from collections.abc import Collection, Mapping, Sequence
@@ -479,7 +480,7 @@ class _Reader:
             nonexistent = self._choice(entry.value, f"{path}.nonexistent", Nonexistent) or nonexistent
         if zone is None:
             return None
-        zones = zoneinfo.available_timezones()
+        zones = _zones()
         if zone not in zones:
             self._problem(
                 value.place, f"{path}.timezone", f"there is no time zone {zone!r}.{did_you_mean(zone, zones)}"
@@ -578,6 +579,12 @@ class _Reader:
             self._problem(place, path, "a name must not be empty.")
         elif len(name.encode("utf-8")) > _LONGEST_NAME:
             self._problem(place, path, "a name longer than 63 bytes cannot exist in PostgreSQL.")
+
+
+@functools.cache
+def _zones() -> frozenset[str]:
+    """Names of all time zones; asking walks a directory tree."""
+    return frozenset(zoneinfo.available_timezones())
 
 
 def _hint(key: str, known: Collection[str]) -> str:

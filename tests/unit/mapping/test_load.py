@@ -1,0 +1,427 @@
+"""The mapping file: what it means, and every way of getting it wrong."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from textwrap import dedent
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from crossfade.catalog import TableName
+from crossfade.faults import Misconfigured
+from crossfade.mapping.load import load_mapping, parse_mapping, split_name
+from crossfade.mapping.plan import (
+    Ambiguous,
+    Const,
+    LocalTime,
+    Nonexistent,
+    OnColumnAdded,
+    OnMissing,
+    OnOrphan,
+    OnTruncate,
+    Remap,
+    Strategy,
+)
+
+WHOLE = """\
+version: 1
+schemas: {public: app}
+exclude: [public.tmp_*]
+ids:
+  user: {from: public.users.id, to: uuid, strategy: uuid7}
+  order: {from: public.orders.id, to: bigint, strategy: offset, by: -5}
+policies:
+  on_error: stop
+  missing_row: stop
+  truncate: stop
+tables:
+  app.accounts:
+    from: public.users
+    columns:
+      id: {remap: user}
+      full_name: name
+      created_at: {timezone: America/New_York, ambiguous: earlier, nonexistent: error}
+      last_login_at: {from: last_login, timezone: Europe/Berlin}
+      on: {const: NO}
+      verified: {const: false}
+    drop: [password_md5]
+  app.audit_log:
+    append_only: true
+    missing_row: insert
+    orphan_id: error
+    source_column_added: ignore
+  app."odd.name":
+"""
+
+
+def test_a_whole_mapping_is_read() -> None:
+    spec = parse_mapping(WHOLE)
+    assert spec.schemas == {"public": "app"}
+    assert [exclusion.pattern for exclusion in spec.exclude] == ["public.tmp_*"]
+    assert spec.exclude[0].matches(TableName("public", "tmp_1"))
+    assert not spec.exclude[0].matches(TableName("public", "TMP_1"))
+    user, order = spec.keyspaces["user"], spec.keyspaces["order"]
+    assert (user.owner, user.column, user.to, user.strategy) == (("public", "users"), "id", "uuid", Strategy.UUID7)
+    assert (order.strategy, order.by) == (Strategy.OFFSET, -5)
+    accounts = spec.tables[TableName("app", "accounts")]
+    assert accounts.source == ("public", "users")
+    assert set(accounts.drop) == {"password_md5"}
+    columns = accounts.columns
+    assert columns["id"].rule == Remap("user")
+    assert (columns["full_name"].source, columns["full_name"].rule) == ("name", None)
+    assert columns["created_at"].rule == LocalTime("America/New_York", Ambiguous.EARLIER, Nonexistent.ERROR)
+    assert columns["last_login_at"].source == "last_login"
+    assert columns["last_login_at"].rule == LocalTime("Europe/Berlin", Ambiguous.LATER, Nonexistent.SHIFT)
+    assert columns["on"].rule == Const("NO")
+    assert columns["verified"].rule == Const("false")
+    assert TableName("app", "odd.name") in spec.tables
+
+
+def test_policies_are_inherited_and_repeated_under_a_table() -> None:
+    spec = parse_mapping(WHOLE)
+    assert spec.policies.missing_row is OnMissing.STOP
+    assert spec.tables[TableName("app", "accounts")].policies == spec.policies
+    audit = spec.tables[TableName("app", "audit_log")]
+    assert audit.append_only
+    assert audit.policies.missing_row is OnMissing.INSERT
+    assert audit.policies.orphan_id is OnOrphan.ERROR
+    assert audit.policies.source_column_added is OnColumnAdded.IGNORE
+    assert audit.policies.truncate is OnTruncate.STOP
+
+
+def test_places_are_those_of_the_file() -> None:
+    spec = parse_mapping(WHOLE)
+    assert spec.at(spec.places["tables.app.accounts.columns.full_name"]) == "mapping.yaml:16:7"
+    assert spec.places["schemas.public"] == (2, 11)
+    assert spec.tables[TableName("app", "accounts")].source_place == (13, 11)
+
+
+@pytest.mark.parametrize(
+    ("written", "text"),
+    [
+        ("NO", "NO"),
+        ("on", "on"),
+        ("yes", "yes"),
+        ("true", "true"),
+        ("FALSE", "false"),
+        ("~", None),
+        ("null", None),
+        ("", None),
+        ("1_000", "1_000"),
+        ("12:30", "12:30"),
+        ("2024-01-01", "2024-01-01"),
+        ("007", "7"),
+        ("0x1F", "31"),
+        ("0o17", "15"),
+        ("0.10", "0.10"),
+        ("1e400", "Infinity"),
+        ("-.inf", "-Infinity"),
+        (".nan", "NaN"),
+        ("'5'", "5"),
+        ('"a\\tb"', "a\tb"),
+    ],
+)
+def test_a_constant_is_what_postgresql_reads(written: str, text: str | None) -> None:
+    spec = parse_mapping(f"version: 1\ntables:\n  a.b:\n    columns:\n      x: {{const: {written}}}\n")
+    assert spec.tables[TableName("a", "b")].columns["x"].rule == Const(text)
+
+
+def mapping(body: str) -> str:
+    """A mapping whose one table has this body, from line 5 on."""
+    lines = dedent(body).strip("\n").splitlines()
+    head = "version: 1\nids: {user: {from: public.users.id, strategy: uuid7}}\ntables:\n  app.t:\n"
+    return head + "".join(f"    {line}\n" for line in lines)
+
+
+# What is wrong, and the line that says so (without the excerpt that follows it).
+WRONG: list[tuple[str, str]] = [
+    # YAML itself
+    ("", "1:1: the mapping is empty. It needs at least 'version: 1' and 'schemas' or 'tables'."),
+    ("# nothing but words\n", "1:1: the mapping is empty."),
+    ("- a\n- b\n", "1:1: expected keys such as 'tables:', found a list."),
+    ("just text", "1:1: expected keys such as 'tables:', found a text."),
+    ("version: 1\ntables: [\n", "3:1: this is not YAML: "),
+    ("version: 1\nschemas: a: b\n", "2:11: this is not YAML: mapping values are not allowed here."),
+    ("version: 1\n\ttables: x\n", "2:1: this is not YAML: "),
+    ("version: 1\ntables:\n  a.b: 'x\n", "4:1: this is not YAML: found unexpected end of stream"),
+    ("version: 1\nschemas: {a: b}\n---\nversion: 1\n", "3:1: this is not YAML: "),
+    ("version: 1\nschemas: &s {a: b}\n", "2:10: anchors are not supported: remove &s."),
+    ("version: 1\nschemas: *s\n", "2:10: aliases are not supported: write out what *s stands for."),
+    ("version: 1\nschemas: {a: !!str b}\n", "2:14: tags are not supported"),
+    ("version: 1\nschemas: {a: b}\nschemas: {c: d}\n", "3:1: schemas: this key is already given in line 2."),
+    ("version: 1\nschemas: {[a]: b}\n", "2:11: schemas: a key must be a plain name."),
+    ("version: 1\nschemas: {a: b\x07}\n", "2:15: the character U+0007 is not allowed."),
+    ("version: 1\nschemas: " + "[" * 90, "2:41: this is not YAML: nested too deeply."),
+    ("version: 1\nschemas: {a: b}\n<<: {x: y}\n", "3:1: <<: unknown key."),
+    # the top level
+    ("schemas: {a: b}\n", "1:1: version: missing: write 'version: 1' first"),
+    ("version: 2\nschemas: {a: b}\n", "1:10: version: this version of crossfade reads version 1, found the number 2."),
+    ("version: true\nschemas: {a: b}\n", "1:10: version: this version of crossfade reads version 1, found the truth"),
+    ("version: 1\n", "1:1: nothing is mapped: give 'schemas' or 'tables'."),
+    ("version: 1\ntabels: {}\n", "2:1: tabels: unknown key. Did you mean 'tables'?"),
+    ("version: 1\nxyz: {}\n", "2:1: xyz: unknown key. Known here: version, schemas, exclude, ids, policies, tables."),
+    ("version: 1\nschemas: [public]\n", "2:10: schemas: expected a block of keys, found a list."),
+    ("version: 1\nschemas: {public: [a, b]}\n", "2:19: schemas.public: expected the name of a target schema, found a"),
+    (
+        "version: 1\nschemas: {public: 5}\n",
+        "2:19: schemas.public: expected the name of a target schema, found the number",
+    ),
+    (
+        "version: 1\nschemas: {public: crossfade}\n",
+        "2:19: schemas.public: the schema 'crossfade' holds crossfade's own",
+    ),
+    ("version: 1\nschemas: {a: b}\nexclude: a.b\n", "3:10: exclude: expected a list, found a text: put it in brackets"),
+    ("version: 1\nschemas: {a: b}\nexclude: [tmp_*]\n", "3:11: exclude[0]: a pattern names schema and table: write "),
+    ("version: 1\nschemas: {a: b}\nexclude: [5]\n", "3:11: exclude[0]: expected a pattern such as public.tmp_*, found"),
+    # ids
+    ("version: 1\nids: {u: x}\n", "2:10: ids.u: expected from, to and strategy, found a text."),
+    ("version: 1\nids: {u: {from: a.b.c}}\n", "2:7: ids.u: 'strategy' is missing."),
+    ("version: 1\nids: {u: {strategy: uuid7}}\n", "2:7: ids.u: 'from' is missing."),
+    (
+        "version: 1\nids: {u: {from: a.b, strategy: uuid7}}\n",
+        "2:17: ids.u.from: expected schema.table.column, such as public.users.id.",
+    ),
+    (
+        "version: 1\nids: {u: {from: a.b.c, strategy: uuid8}}\n",
+        "2:34: ids.u.strategy: expected uuid7, uuid4, uuid5 or offset, found 'uuid8'. Did you mean 'uuid",
+    ),
+    (
+        "version: 1\nids: {u: {from: a.b.c, strategy: sequence}}\n",
+        "2:34: ids.u.strategy: the id strategy 'sequence': not yet supported by this version.",
+    ),
+    (
+        "version: 1\nids: {u: {from: a.b.c, strategy: table, table: s.map}}\n",
+        "2:34: ids.u.strategy: the id strategy 'table': not yet supported by this version.",
+    ),
+    (
+        "version: 1\nids: {u: {from: [a.b.c, a.b.d], strategy: uuid7}}\n",
+        "2:17: ids.u.from: ids made of several columns (a list in from): not yet supported by this version.",
+    ),
+    ("version: 1\nids: {u: {from: a.b.c, strategy: offset}}\n", "2:7: ids.u: the strategy offset needs 'by'"),
+    (
+        "version: 1\nids: {u: {from: a.b.c, strategy: offset, by: x}}\n",
+        "2:46: ids.u.by: expected a whole number, found a text.",
+    ),
+    ("version: 1\nids: {u: {from: a.b.c, strategy: offset, by: true}}\n", "2:46: ids.u.by: expected a whole number"),
+    ("version: 1\nids: {u: {from: a.b.c, strategy: offset, by: 0}}\n", "2:46: ids.u.by: expected a number other than"),
+    (
+        "version: 1\nids: {u: {from: a.b.c, strategy: uuid4, by: 3}}\n",
+        "2:45: ids.u.by: 'by' belongs to the strategy offset, not to uuid4.",
+    ),
+    (
+        "version: 1\nids: {u: {from: a.b.c, to: bigint, strategy: uuid4}}\n",
+        "2:28: ids.u.to: the strategy uuid4 makes uuids, not bigint.",
+    ),
+    (
+        "version: 1\nids: {u: {from: a.b.c, to: uuuid, strategy: uuid4}}\n",
+        "2:28: ids.u.to: ids cannot become 'uuuid': expected uuid, text, smallint, integer or bigint.",
+    ),
+    ("version: 1\nids: {User: {from: a.b.c, strategy: uuid4}}\n", "2:7: ids.User: a keyspace's name is lower case"),
+    (
+        "version: 1\nids:\n  u: {from: a.b.c, strategy: uuid4}\n  v: {from: a.b.c, strategy: uuid7}\n",
+        "4:3: ids.v: a.b.c already has ids.u.",
+    ),
+    # policies
+    ("version: 1\npolicies: stop\n", "2:11: policies: expected keys, found a text."),
+    (
+        "version: 1\npolicies: {on_error: quarantine}\n",
+        "2:22: policies.on_error: quarantine (on_error: quarantine): not yet supported by this version.",
+    ),
+    (
+        "version: 1\npolicies: {missing_row: insrt}\n",
+        "2:25: policies.missing_row: expected insert or stop, found 'insrt'. Did you mean 'insert'?",
+    ),
+    ("version: 1\npolicies: {truncate: [apply]}\n", "2:22: policies.truncate: expected apply or stop, found a list."),
+    ("version: 1\npolicies: {truncat: apply}\n", "2:12: policies.truncat: unknown key. Did you mean 'truncate'?"),
+    # tables
+    ("version: 1\ntables: {users: {}}\n", "2:10: tables.users: expected schema.table, such as public.users"),
+    ("version: 1\ntables: {a.b.c: {}}\n", "2:10: tables.a.b.c: expected schema.table, such as public.users"),
+    ("version: 1\ntables: {a.b: x}\n", "2:15: tables.a.b: expected keys such as from and columns, found a text."),
+    ("version: 1\ntables: {crossfade.progress: {}}\n", "2:10: tables.crossfade.progress: the schema 'crossfade' holds"),
+    (
+        f"version: 1\ntables: {{a.{'x' * 64}: {{}}}}\n",
+        f"2:10: tables.a.{'x' * 64}: a name longer than 63 bytes cannot exist in PostgreSQL.",
+    ),
+    (mapping("dropp: [x]"), "5:5: tables.app.t.dropp: unknown key. Did you mean 'drop'?"),
+    (mapping("where: deleted IS NULL"), "5:5: tables.app.t.where: row filters (where): not yet supported"),
+    (mapping("only: true"), "5:5: tables.app.t.only: splitting a table (only): not yet supported"),
+    (mapping("from: [a.b, a.c]"), "5:11: tables.app.t.from: merging several source tables (a list in from): not yet"),
+    (mapping("from: users"), "5:11: tables.app.t.from: expected schema.table"),
+    (
+        mapping("from: a.b") + "  app.u:\n    from: a.b\n",
+        "7:11: tables.app.u.from: two targets of one source table (a.b already feeds app.t): not yet supported",
+    ),
+    (mapping("append_only: yes"), "5:18: tables.app.t.append_only: expected true or false, found a text."),
+    (mapping("on_error: quarantine"), "5:15: tables.app.t.on_error: quarantine (on_error: quarantine): not yet"),
+    (mapping("drop: password"), "5:11: tables.app.t.drop: expected a list, found a text: put it in brackets"),
+    (mapping("drop: [a, b, a]"), "5:18: tables.app.t.drop[2]: 'a' is already dropped in line 5."),
+    # columns
+    (mapping("columns: [a]"), "5:14: tables.app.t.columns: expected a block of columns, found a list."),
+    (mapping("columns: {a: 5}"), "5:18: tables.app.t.columns.a: expected the name of a source column, or a block"),
+    (mapping("columns: {a: }"), "5:17: tables.app.t.columns.a: expected the name of a source column, or a block such"),
+    (mapping("columns: {a: [b, c]}"), "5:18: tables.app.t.columns.a: a column made of several columns (a list): not"),
+    (mapping("columns: {a: {}}"), "5:18: tables.app.t.columns.a: this block is empty"),
+    (mapping("columns: {a: {form: b}}"), "5:19: tables.app.t.columns.a.form: unknown key. Did you mean 'from'?"),
+    (mapping("columns: {a: {up: lower(a)}}"), "5:19: tables.app.t.columns.a.up: SQL expressions (up): not yet"),
+    (mapping("columns: {a: {from: b, down: x}}"), "5:28: tables.app.t.columns.a.down: SQL expressions (down): not yet"),
+    (
+        mapping("columns: {a: {from: b, values: {1: x}}}"),
+        "5:28: tables.app.t.columns.a.values: value maps (values): not",
+    ),
+    (
+        mapping("columns: {a: {otherwise: error}}"),
+        "5:19: tables.app.t.columns.a.otherwise: value maps (otherwise): not",
+    ),
+    (mapping("columns: {a: {cast: text}}"), "5:19: tables.app.t.columns.a.cast: casts (cast): not yet supported"),
+    (mapping("columns: {a: {remap: {user: b}}}"), "5:26: tables.app.t.columns.a.remap: a remap made of several parts"),
+    (mapping("columns: {a: {remap: usr}}"), "5:26: tables.app.t.columns.a.remap: there is no ids.usr. Did you mean"),
+    (
+        mapping("columns: {a: {timezone: America/New_Yrk}}"),
+        "5:29: tables.app.t.columns.a.timezone: there is no time zone 'America/New_Yrk'. Did you mean",
+    ),
+    (
+        mapping("columns: {a: {timezone: UTC, ambiguous: first}}"),
+        "5:45: tables.app.t.columns.a.ambiguous: expected later, earlier or error, found 'first'.",
+    ),
+    (
+        mapping("columns: {a: {timezone: UTC, nonexistent: later}}"),
+        "5:47: tables.app.t.columns.a.nonexistent: expected shift or error, found 'later'.",
+    ),
+    (
+        mapping("columns: {a: {from: b, ambiguous: later}}"),
+        "5:28: tables.app.t.columns.a.ambiguous: this needs 'timezone'",
+    ),
+    (mapping("columns: {a: {const: [1]}}"), "5:26: tables.app.t.columns.a.const: expected one value, found a list."),
+    (
+        mapping("columns: {a: {const: 1, from: b}}"),
+        "5:29: tables.app.t.columns.a: a 'const' takes nothing from the source",
+    ),
+    (
+        mapping("columns: {a: {remap: user, timezone: UTC}}"),
+        "5:32: tables.app.t.columns.a: 'remap' and 'timezone' exclude each other: choose one.",
+    ),
+    (mapping('columns: {a: {const: "a\\0b"}}'), "5:26: tables.app.t.columns.a.const: a NUL character is not allowed"),
+    (mapping("columns:\n  a: b\n  a: c"), "7:7: tables.app.t.columns.a: this key is already given in line 6."),
+]
+
+
+@pytest.mark.parametrize(("text", "message"), WRONG, ids=range(len(WRONG)))
+def test_a_wrong_mapping_is_refused_with_its_place(text: str, message: str) -> None:
+    with pytest.raises(Misconfigured) as refused:
+        parse_mapping(text)
+    heads = [line for line in str(refused.value).split("\n") if line.startswith("mapping.yaml:")]
+    assert heads[0].startswith(f"mapping.yaml:{message}"), str(refused.value)
+
+
+def test_the_line_and_a_caret_are_shown() -> None:
+    with pytest.raises(Misconfigured) as refused:
+        parse_mapping(mapping("dropp: [x]"))
+    assert str(refused.value) == (
+        "mapping.yaml:5:5: tables.app.t.dropp: unknown key. Did you mean 'drop'?\n        dropp: [x]\n        ^"
+    )
+
+
+def test_all_problems_come_at_once_and_in_order() -> None:
+    text = mapping("dropp: [x]\nwhere: a\ncolumns: {a: {remap: usr}, b: 5}\nonly: true")
+    with pytest.raises(Misconfigured) as refused:
+        parse_mapping(text)
+    heads = [line.split(": ")[0] for line in str(refused.value).split("\n") if line.startswith("mapping.yaml:")]
+    assert heads == [f"mapping.yaml:{place}" for place in ("5:5", "6:5", "7:26", "7:35", "8:5")]
+
+
+def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
+    with pytest.raises(Misconfigured, match=r"none\.yaml: The mapping cannot be read: No such file"):
+        load_mapping(tmp_path / "none.yaml")
+    with pytest.raises(Misconfigured, match=r"The mapping cannot be read: Is a directory"):
+        load_mapping(tmp_path)
+
+
+def test_a_file_in_another_encoding_is_refused_with_its_place(tmp_path: Path) -> None:
+    path = tmp_path / "mapping.yaml"
+    path.write_bytes("version: 1\n# größe\n".encode("latin-1"))
+    with pytest.raises(Misconfigured, match=r"mapping\.yaml:2:5: this file is not UTF-8 \(byte 0xF6\)"):
+        load_mapping(path)
+
+
+def test_a_byte_order_mark_and_windows_line_ends_are_no_matter(tmp_path: Path) -> None:
+    path = tmp_path / "mapping.yaml"
+    path.write_bytes(b"\xef\xbb\xbf" + WHOLE.replace("\n", "\r\n").encode())
+    assert load_mapping(path).meaning_hash == parse_mapping(WHOLE).meaning_hash
+
+
+def refusal(text: str) -> str:
+    """What is said of the text; of a mapping that can be read, just its file's name."""
+    try:
+        return f"{parse_mapping(text).file}:"
+    except Misconfigured as refused:
+        return str(refused)
+
+
+@given(st.text(max_size=200))
+def test_any_text_is_a_mapping_or_refused(text: str) -> None:
+    assert refusal(text).startswith("mapping.yaml:")
+
+
+@given(st.lists(st.sampled_from([*" \n:-[]{}&*!|>'\"%@`#,", "a", "1", "tables", "version: 1\n"]), max_size=40))
+def test_any_heap_of_yaml_signs_is_refused_or_read(parts: list[str]) -> None:
+    text = "".join(parts)
+    assert refusal(text).startswith("mapping.yaml:")
+
+
+def test_an_empty_value_means_nothing_special() -> None:
+    spec = parse_mapping("version: 1\nschemas: {a: b}\nexclude:\nids:\npolicies:\ntables:\n")
+    assert (spec.exclude, spec.keyspaces, spec.tables) == ((), {}, {})
+
+
+def test_the_hash_is_of_the_meaning() -> None:
+    first = "version: 1\ntables:\n  app.t: {from: x.y, columns: {a: b, c: {timezone: UTC}}, drop: [a, b]}\n"
+    same = """\
+        # another file, the same mapping
+        tables:
+            app.t:
+                drop: [b, a]
+                missing_row: insert
+                columns:
+                    c: {ambiguous: later, timezone: "UTC"}
+                    a: {from: b}
+                from: "x.y"
+        policies: {truncate: apply, on_error: stop}
+        version: 1
+    """
+    assert parse_mapping(first).meaning_hash == parse_mapping(dedent(same)).meaning_hash
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("{public: app}", "{public: apq}"),
+        ("public.tmp_*", "public.temp_*"),
+        ("strategy: uuid7", "strategy: uuid5"),
+        ("by: -5", "by: 5"),
+        ("missing_row: stop", "missing_row: insert"),
+        ("from: public.users\n", "from: public.people\n"),
+        ("full_name: name", "full_name: title"),
+        ("ambiguous: earlier", "ambiguous: later"),
+        ("{const: false}", "{const: true}"),
+        ("[password_md5]", "[]"),
+        ("append_only: true", "append_only: false"),
+        ("orphan_id: error", "orphan_id: allocate"),
+        ("Europe/Berlin", "Europe/Paris"),
+    ],
+)
+def test_another_meaning_has_another_hash(old: str, new: str) -> None:
+    assert WHOLE.count(old) >= 1
+    assert parse_mapping(WHOLE).meaning_hash != parse_mapping(WHOLE.replace(old, new)).meaning_hash
+
+
+@given(st.lists(st.text(min_size=1, max_size=8).filter(lambda part: "\0" not in part), min_size=1, max_size=3))
+def test_quoted_names_are_read_back(parts: list[str]) -> None:
+    quoted = ".".join('"' + part.replace('"', '""') + '"' for part in parts)
+    assert split_name(quoted) == tuple(parts)
+
+
+@pytest.mark.parametrize("text", ["", ".", "a.", ".a", "a..b", '"a', 'a"b', '"a"b', 'a."b'])
+def test_half_a_name_is_none(text: str) -> None:
+    assert split_name(text) is None

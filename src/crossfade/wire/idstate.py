@@ -131,13 +131,13 @@ class IdState:
         """The id a *referring* row carries on the target, from its old image in an UPDATE, and an alternative.
 
         `becomes` is the same column in the new image. The key's former id comes first, as the update is most likely the
-        cascade of the parent's; unless `becomes` already means some other row, when it cannot be that cascade. The
+        cascade of the parent's; unless `becomes` does not mean the same row, when it cannot be that cascade. The
         alternative is for a row that the first did not find. Never allocates; (None, None): no such row was written.
         """
         live, alias = self.known.get(old), self._aliases.get(old)
         if alias is None or alias == live:
             return live, None
-        follows = becomes is None or self.known.get(becomes, alias) == alias
+        follows = becomes is None or self.known.get(becomes) == alias
         return (alias, live) if follows or live is None else (live, alias)
 
     def resolve_deleted(self, old: bytes) -> tuple[bytes | None, bytes | None]:

@@ -38,7 +38,8 @@ class Examined:
     """Everything found, errors first. `plan` is None when the mapping could not be compiled.
 
     `replica_role` is what the plan was compiled for. `source_sql` and `target_sql` are what a DBA of each side would
-    run, without repetitions; `sql` is both, each under a comment that says where it belongs.
+    run, without repetitions; `sql` is both, each under a comment that says where it belongs. `to_create` are CREATE
+    PUBLICATION statements which our own role may run, and `run` must, before it makes the slot.
     """
 
     findings: tuple[Finding, ...]
@@ -46,6 +47,7 @@ class Examined:
     replica_role: bool
     source_sql: tuple[str, ...]
     target_sql: tuple[str, ...]
+    to_create: tuple[str, ...] = ()
 
     @property
     def is_ready(self) -> bool:
@@ -206,4 +208,11 @@ def _examined(
     def statements(side: Side) -> tuple[str, ...]:
         return tuple(dict.fromkeys(sql for each in (*servers, *tables) if each.side is side for sql in each.sql))
 
-    return Examined(tuple(findings), plan, replica_role, statements(Side.SOURCE), statements(Side.TARGET))
+    return Examined(
+        findings=tuple(findings),
+        plan=plan,
+        replica_role=replica_role,
+        source_sql=statements(Side.SOURCE),
+        target_sql=statements(Side.TARGET),
+        to_create=tuple(statement for each in tables for statement in each.ours),
+    )

@@ -269,8 +269,8 @@ _PUBLISHED: Final = """
     SELECT p.pubname::text, n.nspname::text, c.relname::text, pg_catalog.to_jsonb(r) ->> 'prqual' IS NOT NULL,
            CASE WHEN pg_catalog.to_jsonb(r) ->> 'prattrs' IS NOT NULL THEN
                ARRAY(SELECT a.attname::text FROM pg_catalog.pg_attribute a
-                     WHERE a.attrelid = c.oid AND a.attnum = ANY (
-                         pg_catalog.string_to_array(pg_catalog.to_jsonb(r) ->> 'prattrs', ' ')::int2[])
+                     WHERE a.attrelid = c.oid AND a.attnum::text IN (
+                         SELECT pg_catalog.jsonb_array_elements_text(pg_catalog.to_jsonb(r) -> 'prattrs'))
                      ORDER BY a.attnum) END
     FROM pg_catalog.pg_publication p
     JOIN pg_catalog.pg_publication_rel r ON r.prpubid = p.oid

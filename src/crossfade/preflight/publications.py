@@ -86,6 +86,7 @@ def _missing(each: Wanted, *, begun: Begun | None, may_create: bool) -> Remark:
             subject,
             f"The publication does not exist; `crossfade run` will make it, for {_count(each.tables)}.",
             remedy="Nothing.",
+            ours=[create_statement(each)],
         )
     return remark(
         Side.SOURCE,

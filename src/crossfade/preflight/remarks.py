@@ -27,11 +27,15 @@ class Side(enum.Enum):
 
 @dataclass(frozen=True, slots=True)
 class Remark:
-    """A finding about `side`, with the statements (each ending in a semicolon) a DBA of that side would run."""
+    """A finding about `side`, with the statements (each ending in a semicolon) a DBA of that side would run.
+
+    `ours` are statements that `run` will execute by itself, because our role may.
+    """
 
     finding: Finding
     side: Side
     sql: tuple[str, ...] = ()
+    ours: tuple[str, ...] = ()
 
 
 def remark(
@@ -43,12 +47,13 @@ def remark(
     *,
     remedy: str = "",
     sql: Iterable[str] = (),
+    ours: Iterable[str] = (),
     kind: Kind = Kind.READINESS,
 ) -> Remark:
     """Put one together; the remedy shows the SQL under its words, a statement per line."""
     statements = tuple(sql)
     text = "\n".join(part for part in (remedy, *statements) if part)
-    return Remark(Finding(name, severity, kind, subject, sentence, text), side, statements)
+    return Remark(Finding(name, severity, kind, subject, sentence, text), side, statements, tuple(ours))
 
 
 def quoted(name: str) -> str:

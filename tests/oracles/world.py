@@ -9,7 +9,6 @@ reads is derivable from these definitions by SQL that does not know the daemon's
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Final
 
 import psycopg
@@ -107,6 +106,7 @@ class World:
     target: str
     accounts: int = 40
     bulk: int = 2000
+    mapping: str = _MAPPING  # the text of mapping.yaml
 
     @property
     def total(self) -> int:
@@ -149,7 +149,15 @@ class World:
             source.execute("INSERT INTO public.twins SELECT i % 5, 'twin', NULL FROM generate_series(1, 20) i")
             source.commit()
 
-    def write_mapping(self, folder: Path) -> Path:
-        path = folder / "mapping.yaml"
-        path.write_text(_MAPPING, encoding="utf-8")
-        return path
+    @property
+    def published(self) -> tuple[str, ...]:
+        """Source tables with a replica identity."""
+        cross = (f"cross_{i}" for i in range(CROSS))
+        plain = ("bulk", "marks", "model_steps")
+        names = ("accounts", "transfers", "counter", "ledger", "items", "people", "badges", "twins", *plain)
+        return tuple(f"public.{name}" for name in (*names, *cross))
+
+    @property
+    def appended(self) -> tuple[str, ...]:
+        """Source tables without one, only ever inserted into."""
+        return ("public.once",)

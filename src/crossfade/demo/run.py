@@ -190,6 +190,7 @@ class _Story:
             if to_kill and now >= middle:
                 to_kill = False
                 await self._kill()
+                end = max(end, clock() + self.wishes.seconds / 4)  # to be seen at work again, on a slow machine too
                 continue
             if now >= end:
                 break

@@ -29,7 +29,7 @@ class Screen:
 
     def __init__(self) -> None:
         self.progress = Console(stderr=True, highlight=False)
-        self.result = Console(highlight=False)
+        self.result = Console(highlight=False, width=None if sys.stdout.isatty() else 100)
         self._is_live = self.progress.is_terminal and not self.progress.is_dumb_terminal
         self._live: Live | None = None
         self._last_line = -_LINE_EVERY
@@ -70,7 +70,7 @@ class Screen:
         """The verdict, with its reasons."""
         self.still()
         sys.stderr.flush()
-        self.result.print(_result_table(found), width=None if self.result.is_terminal else 100)
+        self.result.print(_result_table(found))
         shared = sum(each.shared for each in found.maps)
         broken = [key for key in found.foreign_keys if key.violations]
         entries = sum(each.entries for each in found.maps)

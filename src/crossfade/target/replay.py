@@ -9,7 +9,7 @@ anything else raises, and the caller rolls back.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -83,6 +83,7 @@ class Replayer:
         self._replica_role = replica_role
         self._defers = not replica_role or any(table.applied_as_origin for table in plan.tables)
         self._pipeline = Pipeline(connection)
+        self._texts = _Texts()
         self._codecs: dict[int, tuple[Relation, RowCodec | None]] = {}
         self._in_replica_role = False
         self._has_savepoint = False
@@ -209,21 +210,23 @@ class Replayer:
         codec = self._codec(change.relation)
         if codec is None:
             return None
-        before = Counter(self._remarks.clock)
+        clock = self._remarks.clock
         message = change.message
         if isinstance(message, Insert):
             row = codec.row(message.new, None, self._remarks)
-            step = _Step(codec, Operation.INSERT, statements.insert(codec.plan), _complete(row))
+            step = _Step(codec, Operation.INSERT, self._texts.insert(codec.plan), _complete(row))
         elif isinstance(message, Update):
             step = self._update(codec, message)
         else:
             key = codec.key_of_old(message.old, None, self._remarks)
-            step = _Step(codec, Operation.DELETE, statements.delete(codec.plan), key.cells, other=key.other)
+            step = _Step(codec, Operation.DELETE, self._texts.delete(codec.plan), key.cells, other=key.other)
             if not key.cells:
                 self.tally.conflicts[codec.plan.target, "missing_row"] += 1
                 return None
-        for note, times in (self._remarks.clock - before).items():
-            self.tally.clock[codec.plan.target, note] += times
+        if clock:
+            for note, times in clock.items():
+                self.tally.clock[codec.plan.target, note] += times
+            clock.clear()
         return step
 
     def _update(self, codec: RowCodec, message: Update) -> _Step:
@@ -245,10 +248,9 @@ class Replayer:
             for at, cell in enumerate(row)
             if cell is not UNCHANGED and at not in codec.is_const and (moves or at not in codec.is_key)
         ]
-        names = tuple(codec.names[at] for at in assigned)
         values = _complete([row[at] for at in assigned])
         reinserts = plan.moves_by_reinsert and moves
-        text = statements.reinsert(plan, names) if reinserts else statements.update(plan, names)
+        text = self._texts.update(codec, tuple(assigned), reinserts=reinserts)
         if reinserts and not self._replica_role:
             raise RowRefused(
                 "The key of a row changed, and the target's key is GENERATED ALWAYS: only replica role may move it.",
@@ -378,6 +380,36 @@ class Replayer:
                 )
             self.tally.conflicts[plan.target if plan is not None else owner, "orphan_id"] += 1
         self._remarks.orphans.clear()
+
+
+class _Texts:
+    """Statements already composed: composing one costs more than running it."""
+
+    _MOST: Final = 4096  # masks of unchanged TOAST over many tables must not pile up
+
+    def __init__(self) -> None:
+        self._known: dict[tuple[str, TableName, tuple[int, ...]], bytes] = {}
+
+    def insert(self, plan: TablePlan) -> bytes:
+        return self._get(("insert", plan.target, ()), lambda: statements.insert(plan))
+
+    def delete(self, plan: TablePlan) -> bytes:
+        return self._get(("delete", plan.target, ()), lambda: statements.delete(plan))
+
+    def update(self, codec: RowCodec, assigned: tuple[int, ...], *, reinserts: bool) -> bytes:
+        make = statements.reinsert if reinserts else statements.update
+        return self._get(
+            ("reinsert" if reinserts else "update", codec.plan.target, assigned),
+            lambda: make(codec.plan, [codec.names[at] for at in assigned]),
+        )
+
+    def _get(self, key: tuple[str, TableName, tuple[int, ...]], compose: Callable[[], bytes]) -> bytes:
+        text = self._known.get(key)
+        if text is None:
+            if len(self._known) >= self._MOST:
+                self._known.clear()
+            text = self._known[key] = compose()
+        return text
 
 
 _SET_REPLICA: Final = b"SET LOCAL session_replication_role = replica"

@@ -70,7 +70,7 @@ class PlanMismatch(Fault):
 
 
 class RowRefused(Fault):
-    """A change the target, or a policy of the mapping, did not take. Only the kind and the place are told, never the row."""
+    """A change the target, or a policy of the mapping, did not take. The kind and place are told, never the row."""
 
 
 class Unreachable(Fault):
@@ -94,7 +94,7 @@ class Fenced(Transient):
 
 
 class Refused(Fault):
-    """The answer is no and a restart will not change it: slot moved or dropped, target not empty, must be copied again."""
+    """The answer is no and a restart will not change it: slot moved or dropped, target not empty, copy again."""
 
     policy: ClassVar[Policy] = Policy.REFUSED
 

@@ -9,6 +9,7 @@ copy already shows (G6).
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections import Counter
 from collections.abc import Callable, Mapping
 
@@ -204,7 +205,6 @@ class CopyDriver:
                 await target.close()
         finally:
             self._busy.pop(source.pgconn.backend_pid, None)
-            self._asked.discard(plan.target) if self._states[plan.target] is State.DONE else None
             await _give_up(source)
 
     def _wants_out(self, table: TableName) -> type[Exception] | None:
@@ -220,8 +220,8 @@ class CopyDriver:
             self._listener(
                 Note(
                     "copy_yields",
-                    f"The copy of {plan.source} gave way {self._yields[plan.target]} times to sessions that wait for a lock"
-                    " on it. Run their ALTER TABLE or TRUNCATE to its end, or set copy.lock_yield = false.",
+                    f"The copy of {plan.source} gave way {self._yields[plan.target]} times to sessions that wait for"
+                    " a lock on it. Run their ALTER TABLE or TRUNCATE to its end, or set copy.lock_yield = false.",
                     "warning",
                     alert=True,
                 )
@@ -325,10 +325,8 @@ _LOST = "The copy's snapshot was lost; finished tables stay, the others are copi
 async def _give_up(source: Connection) -> None:
     """Close a connection that may be in the middle of a COPY, and make the server notice at once, for its locks."""
     if not source.closed and source.pgconn.transaction_status == psycopg.pq.TransactionStatus.ACTIVE:
-        try:
+        with contextlib.suppress(psycopg.Error):  # then it will notice at its next write
             await source.cancel_safe(timeout=5.0)
-        except psycopg.Error:
-            pass  # it will notice at its next write
     await source.close()
 
 

@@ -87,7 +87,7 @@ def parents(
 
 
 def connected(tables: Iterable[TableName], waits: Mapping[TableName, set[TableName]]) -> set[TableName]:
-    """`tables` and every table tied to one of them by enforced foreign keys, in either direction: the unit of restart."""
+    """`tables` and all tied to one of them by enforced foreign keys, in either direction: the unit of restart."""
     neighbours: dict[TableName, set[TableName]] = {table: set() for table in waits}
     for table, others in waits.items():
         for other in others:

@@ -113,10 +113,9 @@ class Attempt:
         self._applier: Applier | None = None
         self._is_drained = False
         self._applier_is_done = False
-        self._mark = Lsn(0)
         self._replica_role = False
         self.has_answered = False
-        self.worked = False
+        self.works = asyncio.Event()
 
     # the whole -----------------------------------------------------------------------------------------------------
 
@@ -515,24 +514,20 @@ class Attempt:
         finally:
             await source.close()
         assert row is not None
+        start = ledger.durable
         goal = max([Lsn.parse(str(row[0])), *from_lsns.values()])
         while not self._ends():
             if ledger.durable >= goal:
-                self.worked = True
+                self.works.set()
                 self._state.enter(Phase.STREAMING)
                 if self._options.until_caught_up:
                     self._is_drained = True
                     reader.kick()
                 return
-            if ledger.durable > self._start_of(ledger):
-                self.worked = True
+            if ledger.durable > start:
+                self.works.set()
             reader.persist_soon()
             await self._stop.sleep(0.1)
-
-    def _start_of(self, ledger: AckLedger) -> Lsn:
-        if not self._mark:
-            self._mark = ledger.durable
-        return self._mark
 
     # watchers --------------------------------------------------------------------------------------------------------
 

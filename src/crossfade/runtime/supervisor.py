@@ -133,7 +133,7 @@ class Daemon:
             finally:
                 recovering.cancel()
             self._both_answered = self._both_answered or attempt.has_answered
-            if attempt.worked:
+            if attempt.works.is_set():
                 self._backoff.reset()
             if fault is None:
                 self._observe(
@@ -147,8 +147,7 @@ class Daemon:
 
     async def _notice_recovery(self, attempt: Attempt) -> None:
         """An attempt after a fault that got to work takes the error out of the status."""
-        while not attempt.worked:
-            await asyncio.sleep(0.5)
+        await attempt.works.wait()
         if self._has_failed:
             self._has_failed = False
             self._state.error = None
@@ -263,7 +262,7 @@ class Daemon:
             return False
 
     async def _end_former_walsender(self) -> None:
-        """The slot is held by a walsender of our own role: our session of before, on a line the server thinks alive (B3)."""
+        """End a walsender of ours that still holds the slot, on a line the server thinks alive (B3)."""
         try:
             connection = await connect(self._settings.source.dsn.get_secret_value(), purpose="setup", endpoint="source")
             try:

@@ -271,8 +271,8 @@ class TargetWatch:
             self._listener(
                 Note(
                     "apply_blocked",
-                    f"The apply waits for a lock held by session {blockers} on the target; nothing is applied meanwhile."
-                    " Look at it in pg_stat_activity.",
+                    f"The apply waits for a lock held by session {blockers} on the target; nothing is applied"
+                    " meanwhile. Look at it in pg_stat_activity.",
                     "warning",
                     alert=True,
                 )

@@ -107,8 +107,9 @@ async def connect(
     replication: bool = False,
     autocommit: bool = True,
 ) -> Connection:
-    """Open one connection, or raise `Unreachable` (cannot connect, refused) or `Transient` (starting up, too many clients).
+    """Open one connection.
 
+    Raises `Unreachable` (cannot connect, refused) or `Transient` (starting up, too many clients).
     `purpose` ends up in application_name ("crossfade copy"); `endpoint` is "source" or "target", for messages.
     """
     text = conninfo(dsn, purpose=purpose, settings=settings, replication=replication)

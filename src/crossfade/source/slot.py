@@ -55,7 +55,7 @@ class CreatedSlot:
 
 @dataclass(frozen=True, slots=True)
 class SlotState:
-    """A row of pg_replication_slots, as far as we care. `retained_bytes` counts from restart_lsn to the insert position."""
+    """A row of pg_replication_slots, as far as we care."""
 
     plugin: str
     database: str

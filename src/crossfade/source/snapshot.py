@@ -38,7 +38,7 @@ class Snapshot:
 
     @classmethod
     async def hold(cls, dsn: str, exported: slot.CreatedSlot) -> Snapshot:
-        """Import what the slot's creation exported and export it again. Afterwards the creating connection may go on."""
+        """Import what the slot's creation exported and export it again; then the creating connection may go on."""
         holder = await connect(dsn, purpose="snapshot", endpoint="source")
         try:
             await enter(holder, exported.snapshot)

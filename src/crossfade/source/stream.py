@@ -34,7 +34,7 @@ from crossfade.walstream import Keepalive, parse, standby_status
 
 # How often an idle position is written to the target: each write makes WAL there, which may wake a neighbour for ever.
 _PERSIST_EVERY: Final = 10.0
-# Frames between two looks at the clock and the pipe: a few milliseconds' worth, so that the loop stays responsive (A11).
+# Frames between two looks at clock and pipe: a few milliseconds' worth, so that the loop stays responsive (A11).
 _FRAMES: Final = 500
 _ACK_EVERY: Final = 0.25
 
@@ -228,8 +228,8 @@ class StreamReader:
             )
         if fault.sqlstate in {"XX000", "54000"}:
             return Fault(
-                f"The source could not decode a change (SQLSTATE {fault.sqlstate}); a bytea above 500 MB, whose text form"
-                " does not fit a message, is the usual reason.",
+                f"The source could not decode a change (SQLSTATE {fault.sqlstate}); a bytea above 500 MB, whose text"
+                " form does not fit a message, is the usual reason.",
                 where=f"source, slot {self._slot}, after {self._ledger.received}",
                 means="The slot cannot pass that change; WAL is retained meanwhile.",
                 do="Read the source's log for the reason. The way out is to remove the value and copy again:"

@@ -43,7 +43,7 @@ async def ensure(connection: Connection) -> None:
                 "Our role may not create the schema crossfade.",
                 where="target",
                 means="Nothing was changed.",
-                do="Let a DBA run deploy/sql/state.sql as our role's owner, or: GRANT CREATE ON DATABASE ... TO our role.",
+                do="Let a DBA run deploy/sql/state.sql, or: GRANT CREATE ON DATABASE ... TO our role.",
             ) from None
         except psycopg.Error as error:
             raise server_fault(error, where="target schema crossfade") from None

@@ -37,8 +37,8 @@ SamplePassed = Callable[[Lsn], datetime | None]
 
 
 class Applier:
-    """One ordered apply. `durable` is called after each COMMIT returned, in order, with the position it made durable, and
-    `idle_persisted` when that brought no rows.
+    """One ordered apply. `durable` is called after each COMMIT returned, in order, with the position it made durable,
+    and `idle_persisted` when that brought no rows.
 
     `source_now` is the source's clock now (unix seconds), by the last sample; `sample_passed` the time of the newest
     sample a position has passed.
@@ -97,7 +97,7 @@ class Applier:
                     return
 
     def _gather(self, first: Piece) -> list[Piece]:
-        """Every whole transaction that has arrived meanwhile, within the byte limit: big when behind, small when idle."""
+        """Every whole transaction that has arrived meanwhile, within the limit: many when behind, few when idle."""
         batch, cost = [first], first.cost
         while cost < self._batch_bytes:
             following = self._pipe.peek()
@@ -133,7 +133,7 @@ class Applier:
             raise
 
     async def _in_pieces(self, first: Piece) -> bool:
-        """Apply one large transaction; True when the stream ended inside it (it is dropped: the source sends it again)."""
+        """Apply one large transaction; True when the stream ended inside it (dropped: the source sends it again)."""
         started = time.monotonic()
         await self._replayer.begin()
         piece = first

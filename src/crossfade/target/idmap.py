@@ -79,7 +79,9 @@ async def _add(connection: Connection, keyspace: Keyspace, added: Sequence[Creat
 
 
 async def allocate_ahead(connection: Connection, state: IdState, olds: Collection[bytes]) -> int:
-    """During the copy: give every one of `olds` an entry and commit, before any row that uses it; returns how many are new.
+    """During the copy: give every one of `olds` an entry and commit, before any row that uses it.
+
+    Returns how many are new.
 
     On an autocommit connection that nothing else uses (the one allocator).
     """

@@ -88,7 +88,8 @@ async def place(
     """
     cursor = await connection.execute(
         "UPDATE crossfade.progress SET end_lsn = %(start)s::pg_lsn, slot_start = %(start)s::pg_lsn,"
-        " published = %(published)s, sample_passed_at = %(created_at)s, updated_at = now() WHERE workflow = %(workflow)s AND end_lsn IS NULL",
+        " published = %(published)s, sample_passed_at = %(created_at)s, updated_at = now()"
+        " WHERE workflow = %(workflow)s AND end_lsn IS NULL",
         {"workflow": workflow, "start": str(start), "published": Json(published), "created_at": created_at},
     )
     if cursor.rowcount != 1:

@@ -193,8 +193,8 @@ def _positions(relation: Relation, plan: TablePlan) -> dict[str, int]:
                 f"Column {column.name}, which the mapping uses, is gone from the source table (dropped or renamed).",
                 where=where,
                 means="Nothing of that transaction was applied.",
-                do="Give the column back its name if no row was written meanwhile, then `crossfade run`; else change the"
-                " mapping, `crossfade teardown`, empty the target tables, `crossfade run`.",
+                do="Give the column back its name if no row was written meanwhile, then `crossfade run`; else change"
+                " the mapping, `crossfade teardown`, empty the target tables, `crossfade run`.",
             )
         sent = relation.columns[at]
         grown = sent.type_oid == column.type_oid == _VARCHAR and (sent.typmod == -1 or sent.typmod >= column.typmod)

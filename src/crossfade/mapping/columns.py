@@ -215,6 +215,8 @@ def _rule(
             )
             return None
         return written
+    if isinstance(written, Verbatim):  # remap: false
+        return written
     if written is not None and names:
         collect.error(
             "keyspace_conflict",
@@ -251,7 +253,8 @@ def _judge(
         is_declared = rule.keyspace in keyspaces.of(pair.source.name, source.name)
         problem = check_remapped(keyspace, source, target, is_declared=is_declared)
         if problem is not None:
-            collect.error("type_of_remapped", place, f"{where}: {problem[0]}.", problem[1])
+            keep = f" To keep the old id: {target.name}: {{from: {source.name}, remap: false}}."
+            collect.error("type_of_remapped", place, f"{where}: {problem[0]}.", problem[1] + keep)
         elif target.base_type in INTEGERS and INTEGERS[target.base_type] < INTEGERS.get(keyspace.old_type, 0):
             collect.warning(
                 "type_narrowed",

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from crossfade.catalog import Catalog, Column, Table, TableName
-from crossfade.mapping.collect import Collector, sql_name
+from crossfade.mapping.collect import Collector, quoted, sql_name
 from crossfade.mapping.conversions import BIGINT, INTEGERS, TEXT, VARCHAR, length_limit
 from crossfade.mapping.places import did_you_mean
 from crossfade.mapping.plan import Keyspace, Strategy
@@ -40,8 +40,9 @@ def compile_keyspaces(spec: Spec, source: Catalog, collect: Collector) -> Keyspa
     """Check every declared keyspace against the source and follow the foreign keys that refer to it."""
     keyspaces: dict[str, Keyspace] = {}
     members: dict[ColumnOf, frozenset[str]] = {}
+    references = _references(source)
     for name, declared in spec.keyspaces.items():
-        reached = _reached((declared.owner, declared.column), source)
+        reached = _reached((declared.owner, declared.column), references)
         for column in reached:
             members[column] = members.get(column, frozenset()) | {name}
         keyspace = _keyspace(declared, reached, source, collect)
@@ -50,17 +51,26 @@ def compile_keyspaces(spec: Spec, source: Catalog, collect: Collector) -> Keyspa
     return Keyspaces(keyspaces, members)
 
 
-def _reached(owner: ColumnOf, source: Catalog) -> list[ColumnOf]:
+def _references(source: Catalog) -> Mapping[ColumnOf, tuple[ColumnOf, ...]]:
+    """For each column the columns that refer to it by a foreign key, alone or as a part of one."""
+    references: dict[ColumnOf, tuple[ColumnOf, ...]] = {}
+    for table in source.tables.values():
+        for key in table.foreign_keys:
+            for name, referenced_name in zip(key.columns, key.referenced_columns, strict=True):
+                referenced = (key.referenced, referenced_name)
+                references[referenced] = (*references.get(referenced, ()), (key.table, name))
+    return references
+
+
+def _reached(owner: ColumnOf, references: Mapping[ColumnOf, tuple[ColumnOf, ...]]) -> list[ColumnOf]:
     """The owner and every column that refers to it, directly or through others."""
     reached = [owner]
     seen = {owner}
-    for table, column in reached:  # grows while it is walked; each column once, so cycles end
-        for key in source.references_to(table):
-            for referring, referenced in zip(key.columns, key.referenced_columns, strict=True):
-                child = (key.table, referring)
-                if referenced == column and child not in seen:
-                    seen.add(child)
-                    reached.append(child)
+    for column in reached:  # grows while it is walked; each column once, so cycles end
+        for child in references.get(column, ()):
+            if child not in seen:
+                seen.add(child)
+                reached.append(child)
     return reached
 
 
@@ -112,7 +122,7 @@ def _check_unique(declared: KeyspaceSpec, table: Table, collect: Collector) -> b
             "keyspace_deferrable",
             declared.place,
             f"{where} is unique by {unique[0].name}, which is deferrable: an id may occur twice inside a transaction.",
-            f"CREATE UNIQUE INDEX CONCURRENTLY ON {sql_name(table.name)} ({declared.column});",
+            f"CREATE UNIQUE INDEX CONCURRENTLY ON {sql_name(table.name)} ({quoted(declared.column)});",
         )
     else:
         collect.error(
@@ -148,7 +158,8 @@ def _old_type(
         )
         return None
     for table_name, name in reached[1:]:
-        child = source.tables[table_name].column(name)
+        table = source.tables.get(table_name)
+        child = table.column(name) if table is not None else None
         family = _family(child) if child is not None else None
         if family in INTEGERS and old_type in INTEGERS:
             old_type = max(old_type, family, key=lambda one: INTEGERS[one])

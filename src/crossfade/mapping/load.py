@@ -31,6 +31,7 @@ from crossfade.mapping.plan import (
     Remap,
     Rule,
     Strategy,
+    Verbatim,
 )
 from crossfade.mapping.spec import ColumnSpec, Exclusion, KeyspaceSpec, Spec, TableSpec
 from crossfade.mapping.tree import Block, Entry, Listing, Node, Scalar, describe, read_tree
@@ -457,7 +458,9 @@ class _Reader:
             return self._const(entries["const"].value, f"{path}.const")
         return None
 
-    def _remap(self, value: Node, path: str) -> Remap | None:
+    def _remap(self, value: Node, path: str) -> Remap | Verbatim | None:
+        if isinstance(value, Scalar) and value.value is False:
+            return Verbatim()  # the old id is kept, whatever foreign keys say
         if isinstance(value, Block):
             self._later(value.place, path, "a remap made of several parts (a block under remap)")
             return None

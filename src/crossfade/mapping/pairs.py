@@ -8,13 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Final
 
 from crossfade.catalog import Catalog, Table, TableKind, TableName
 from crossfade.mapping.collect import Collector, sql_name
 from crossfade.mapping.places import Place, did_you_mean
 from crossfade.mapping.spec import Spec, TableSpec
 
-_VIEWS = frozenset({TableKind.VIEW, TableKind.MATERIALIZED_VIEW})
+_THOROUGH_SEARCHES: Final = 20
+_VIEWS: Final = frozenset({TableKind.VIEW, TableKind.MATERIALIZED_VIEW})
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,12 +35,13 @@ class Pair:
 def pair_tables(spec: Spec, source: Catalog, target: Catalog, collect: Collector) -> tuple[Pair, ...]:
     """All pairs whose both sides exist and can be replicated, sorted by target name."""
     wanted = _wanted(spec, source, collect)
+    names = _Names(target.tables)
     pairs = []
     for target_name in sorted(wanted):
         source_name, place = wanted[target_name]
         from_table = source.tables[source_name]
         is_replicable = _check_source(from_table, place, collect)
-        to_table = _target_table(target_name, from_table, target, spec.tables.get(target_name), place, collect)
+        to_table = _target_table(target_name, from_table, target, names, spec.tables.get(target_name), place, collect)
         if is_replicable and to_table is not None:
             pairs.append(Pair(from_table, to_table, spec.tables.get(target_name), place))
     _check_exclusions(spec, source, collect)
@@ -49,8 +52,9 @@ def _wanted(spec: Spec, source: Catalog, collect: Collector) -> dict[TableName, 
     """Target name -> source name, for sources that exist. A source is given to one target only."""
     wanted: dict[TableName, tuple[TableName, Place]] = {}
     taken: dict[TableName, TableName] = {}
+    names = _Names(source.tables)
     for target_name, table in spec.tables.items():
-        source_name = table.source or _source_by_schema(table, spec, source, collect)
+        source_name = table.source or _source_by_schema(table, spec, source, names, collect)
         if source_name is None:
             continue
         if source_name not in source.tables:
@@ -58,7 +62,7 @@ def _wanted(spec: Spec, source: Catalog, collect: Collector) -> dict[TableName, 
                 "source_table_missing",
                 table.source_place,
                 f"The source has no table {source_name}, which {target_name} is to be made of."
-                f"{_near(source_name, source.tables)}",
+                f"{names.near(source_name)}",
                 "Correct the name; names are exact, upper and lower case differ.",
             )
             continue
@@ -78,7 +82,9 @@ def _wanted(spec: Spec, source: Catalog, collect: Collector) -> dict[TableName, 
     return wanted
 
 
-def _source_by_schema(table: TableSpec, spec: Spec, source: Catalog, collect: Collector) -> TableName | None:
+def _source_by_schema(
+    table: TableSpec, spec: Spec, source: Catalog, names: _Names, collect: Collector
+) -> TableName | None:
     """The source of a `tables` entry without `from`: the same name in a schema mapped to the target's."""
     candidates = [
         TableName(from_schema, table.target.name)
@@ -100,7 +106,7 @@ def _source_by_schema(table: TableSpec, spec: Spec, source: Catalog, collect: Co
             "source_table_missing",
             table.place,
             f"The source has no table {candidates[0]}, which {table.target} would be made of."
-            f"{_near(candidates[0], source.tables)}",
+            f"{names.near(candidates[0])}",
             "Name the source table with 'from', or remove the entry.",
         )
     else:
@@ -124,8 +130,8 @@ def _by_schema(
     collect: Collector,
 ) -> None:
     place = spec.places.get(f"schemas.{source_schema}", Place(1, 1))
-    names = sorted(name for name in source.tables if name.schema == source_schema)
-    if not names:
+    tables = sorted(name for name in source.tables if name.schema == source_schema)
+    if not tables:
         schemas = {name.schema for name in source.tables}
         collect.error(
             "source_schema_missing",
@@ -133,7 +139,7 @@ def _by_schema(
             f"The source has no table in a schema {source_schema!r}.{did_you_mean(source_schema, schemas)}",
             "Correct the name, or grant crossfade's role USAGE on the schema.",
         )
-    for name in names:
+    for name in tables:
         table = source.tables[name]
         if name in taken or table.is_partition or table.kind in _VIEWS:
             continue
@@ -206,14 +212,20 @@ def _check_leaves(table: Table, place: Place, collect: Collector) -> bool:
 
 
 def _target_table(
-    name: TableName, source: Table, target: Catalog, table: TableSpec | None, place: Place, collect: Collector
+    name: TableName,
+    source: Table,
+    target: Catalog,
+    names: _Names,
+    table: TableSpec | None,
+    place: Place,
+    collect: Collector,
 ) -> Table | None:
     found = target.tables.get(name)
     if found is None:
         collect.error(
             "target_table_missing",
             place,
-            f"The target has no table {name}, which {source.name} is to become.{_near(name, target.tables)}",
+            f"The target has no table {name}, which {source.name} is to become.{names.near(name)}",
             f"Create it, name another target{' with from' if table is None else ''}, or leave {source.name} out with "
             f"exclude: [{source.name}].",
         )
@@ -256,10 +268,23 @@ def _check_exclusions(spec: Spec, source: Catalog, collect: Collector) -> None:
             )
 
 
-def _near(name: TableName, names: Iterable[TableName]) -> str:
-    names = list(names)
-    hint = did_you_mean(str(name), (str(other) for other in names))
-    if hint:
-        return hint
-    same = sorted(str(other) for other in names if other.name.casefold() == name.name.casefold())
-    return f" Did you mean {same[0]!r}?" if same else ""
+class _Names:
+    """Suggestions among the tables of one catalog. The first few misses get a thorough search, which is slow; in a
+    catalog of thousands where all are missed, the rest only get the same name in another schema or case."""
+
+    def __init__(self, names: Iterable[TableName]) -> None:
+        self._names = sorted(str(name) for name in names)
+        self._by_relation: dict[str, str] = {}
+        for name in sorted(names):
+            self._by_relation.setdefault(name.name.casefold(), str(name))
+        self._searches_left = _THOROUGH_SEARCHES
+
+    def near(self, name: TableName) -> str:
+        """` Did you mean 'app.users'?` or ''."""
+        same = self._by_relation.get(name.name.casefold())
+        if same is not None:
+            return f" Did you mean {same!r}?"
+        if self._searches_left == 0:
+            return ""
+        self._searches_left -= 1
+        return did_you_mean(str(name), self._names)

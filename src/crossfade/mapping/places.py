@@ -39,7 +39,10 @@ class Problem:
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:
     """` Did you mean 'drop'?` with its leading space, or '' when nothing is near."""
-    candidates = sorted(set(known))
+    # Similar words are of similar length; comparing only those keeps a thousand misnamed tables from taking minutes.
+    slack = max(2, len(word) // 3)
+    candidates = sorted({candidate for candidate in known if abs(len(candidate) - len(word)) <= slack})
+    candidates = [candidate for candidate in candidates if len(set(candidate) ^ set(word)) <= 2 * slack]
     near = difflib.get_close_matches(word, candidates, n=1, cutoff=0.6)
     if not near:
         folded = {candidate.casefold(): candidate for candidate in candidates}

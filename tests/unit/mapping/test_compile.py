@@ -374,6 +374,27 @@ def test_target_types_must_fit_the_strategy(strategy: str, old: str, new: str, f
     assert [error.name for error in errors(result)] == [finding]
 
 
+def test_an_old_id_can_be_kept_beside_the_new_one() -> None:
+    source = [
+        table("public.p", "id int", pk="id"),
+        table("public.c", "id int", "p int", pk="id", references=[reference("p", "public.p")]),
+    ]
+    target = [
+        table("app.p", "id uuid", "legacy_id int", pk="id"),
+        table("app.c", "id int", "p uuid", "legacy_p int", pk="id"),
+    ]
+    tables = "tables:\n  app.p: {columns: {legacy_id: %s}}\n  app.c: {columns: {legacy_p: {from: p, remap: false}}}\n"
+    result = compiled(IDS + tables % "id", source, target)
+    assert [error.name for error in errors(result)] == ["type_of_remapped"]
+    assert "legacy_id: {from: id, remap: false}" in result.findings[0].remedy
+    result = compiled(IDS + tables % "{from: id, remap: false}", source, target)
+    assert result.findings == ()
+    assert result.plan is not None
+    assert [plan.key for plan in result.plan.tables] == [("id",), ("id",)]
+    rules = {column.target.name: column.rule for plan in result.plan.tables for column in plan.columns}
+    assert (rules["legacy_id"], rules["legacy_p"], rules["p"]) == (Verbatim(), Verbatim(), Remap("k"))
+
+
 def test_a_column_of_two_keyspaces_needs_a_word() -> None:
     source = [
         table("public.p", "id int", pk="id"),

@@ -223,7 +223,7 @@ def _check_foreign_keys(target: Connection) -> Iterator[ForeignKeyResult]:
         given = " AND ".join(f"c.{column} IS NOT NULL" for column in columns)
         matched = " AND ".join(f"p.{theirs} = c.{ours}" for ours, theirs in zip(columns, referenced, strict=True))
         statement = (
-            f"SELECT count(*) FROM {child} AS c WHERE {given}"  # noqa: S608  # names quoted by the server
+            f"SELECT count(*) FROM {child} AS c WHERE {given}"  # names quoted by the server
             f" AND NOT EXISTS (SELECT FROM {parent} AS p WHERE {matched})"
         )
         row = target.execute(statement.encode()).fetchone()

@@ -58,12 +58,12 @@ class Pair:
 
     def _lines(self, side: int, rows: str) -> str:
         if self.key:
-            return f'SELECT {self._key(side)} COLLATE "C", md5({self._row(side)}), 1 FROM {rows} ORDER BY 1'  # noqa: S608
-        return f"SELECT md5({self._row(side)}) COLLATE \"C\", '', count(*) FROM {rows} GROUP BY 1 ORDER BY 1"  # noqa: S608
+            return f'SELECT {self._key(side)} COLLATE "C", md5({self._row(side)}), 1 FROM {rows} ORDER BY 1'
+        return f"SELECT md5({self._row(side)}) COLLATE \"C\", '', count(*) FROM {rows} GROUP BY 1 ORDER BY 1"
 
     def _columns(self, side: int, rows: str) -> str:
         digests = ", ".join(f"md5(({column[1 + side]})::text)" for column in self.columns)
-        return f"SELECT {self._key(side)}, ARRAY[{digests}] FROM {rows} WHERE {self._key(side)} = ANY (%s)"  # noqa: S608
+        return f"SELECT {self._key(side)}, ARRAY[{digests}] FROM {rows} WHERE {self._key(side)} = ANY (%s)"
 
 
 def same(*names: str) -> tuple[tuple[str, str, str], ...]:

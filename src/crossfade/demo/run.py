@@ -60,7 +60,7 @@ def run(wishes: Wishes) -> int:
 
 async def _play(wishes: Wishes, screen: Screen) -> int:
     task = asyncio.current_task()
-    assert task is not None  # noqa: S101  # we are inside asyncio.run
+    assert task is not None  # we are inside asyncio.run
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
     async with contextlib.AsyncExitStack() as stack:
         stage = await _in_thread(set_up)
@@ -207,7 +207,7 @@ class _Story:
         killed = clock()
         await self.daemon.start()
         await self._until(
-            lambda view: view.phase in {"catchup", "streaming"} and view.lag_seconds is not None,
+            lambda view: view.is_following and view.lag_seconds is not None,
             _RETURN_SECONDS,
             "Crossfade did not come back after kill -9",
         )

@@ -98,14 +98,14 @@ def _panel(view: View) -> RenderableType:
     facts.add_column()
     facts.add_row("phase", view.phase or "crossfade does not answer")
     facts.add_row("live writes", f"{view.written:,} transactions, {view.written_per_second:,.0f} a second")
-    if view.is_copied:
+    if view.is_following:
         facts.add_row("lag", f"{duration(view.lag_seconds)}, {size(view.lag_bytes)}")
         facts.add_row("applied", f"{number(view.applied_per_second)} changes a second")
     if view.seconds_left is not None:
         facts.add_row("left", f"{max(view.seconds_left, 0):.0f} s")
     if view.error:
         facts.add_row("error", Text(view.error, style="red"))
-    if not view.tables or view.is_copied:
+    if not view.tables or view.is_following:
         return facts
     copy = Table.grid(padding=(0, 2))
     copy.add_column()

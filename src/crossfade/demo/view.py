@@ -46,9 +46,14 @@ class View:
         return sum(table.rows for table in self.tables)
 
     @property
+    def is_following(self) -> bool:
+        """The stream is being read."""
+        return self.phase in {"catchup", "streaming"}
+
+    @property
     def is_copied(self) -> bool:
-        """The initial copy is over and the stream is being followed."""
-        return self.phase in {"catchup", "streaming"} and bool(self.tables) and self.tables_done == len(self.tables)
+        """The initial copy is over, every table of it, and the stream is being followed."""
+        return self.is_following and bool(self.tables) and self.tables_done == len(self.tables)
 
 
 @dataclass(slots=True)
@@ -93,9 +98,9 @@ def look(
 def sentence(view: View) -> str:
     """The view as one line of a log."""
     parts = [view.phase or "crossfade does not answer"]
-    if view.phase is not None and not view.is_copied:
-        parts.append(f"{view.rows:,} rows of {view.tables_done}/{len(view.tables)} tables copied")
-    elif view.phase is not None:
+    if view.phase is not None and not view.is_following:
+        parts.append(f"{view.rows:,} rows copied, {view.tables_done} of {len(view.tables)} tables done")
+    elif view.is_following:
         parts.append(f"lag {duration(view.lag_seconds)}, {size(view.lag_bytes)}")
         parts.append(f"{number(view.applied_per_second)} changes/s applied")
     parts.append(f"{view.written:,} transactions written ({view.written_per_second:,.0f}/s)")

@@ -234,7 +234,7 @@ async def renumber_user(clerk: Clerk) -> None:
 async def renumber_order(clerk: Clerk) -> None:
     """A key change of two levels: lines and their shipments follow."""
     sequence = "nextval(pg_get_serial_sequence('orders', 'id'))"
-    await clerk.change(f"UPDATE orders SET id = {sequence} WHERE id = %s", await clerk.some_order())  # noqa: S608
+    await clerk.change(f"UPDATE orders SET id = {sequence} WHERE id = %s", await clerk.some_order())
 
 
 async def renumber_lines(clerk: Clerk) -> None:
@@ -469,7 +469,7 @@ class Writers:
             highest = []
             for table in (each.name for each in dataclasses.fields(Ranges)):
                 name = {"category": "categories"}.get(table, f"{table}s")
-                statement = f"SELECT coalesce(max(id), 1) FROM {name}".encode()  # noqa: S608
+                statement = f"SELECT coalesce(max(id), 1) FROM {name}".encode()
                 row = await (await connection.execute(statement)).fetchone()
                 highest.append(int(str(row[0])) if row else 1)
         return Ranges(*highest)

@@ -35,7 +35,7 @@ def test_while_copying_rows_and_tables_are_told() -> None:
     view = look(_document("copy", "done", "running", "pending"), written=0, written_per_second=0, seconds_left=None)
     assert not view.is_copied
     assert _look(_document("copy", "done", "running", "pending")) == (
-        "copy · 60 rows of 1/3 tables copied · 5,000 transactions written (301/s)"
+        "copy · 60 rows copied, 1 of 3 tables done · 5,000 transactions written (301/s)"
     )
 
 

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Mapping
+import traceback
+from collections.abc import Callable, Iterator, Mapping
 from typing import Final, NoReturn
 
 from crossfade.faults import Fault, Policy
@@ -71,9 +72,26 @@ def finish(call: Callable[[], int]) -> NoReturn:
     raise SystemExit(code)
 
 
+def crash(_kind: type[BaseException], error: BaseException, _trace: object) -> None:
+    """What the interpreter calls for an error nobody foresaw: places and types, no texts.
+
+    A server's message or a value in an exception's text may hold a row (promise 6); our own texts hold none.
+    """
+    leaves = list(_leaves(error))
+    for leaf in leaves:
+        is_ours = type(leaf).__module__.split(".")[0] == "crossfade"
+        tell(f"crossfade: this is a bug, please report it: {type(leaf).__name__}" + (f": {leaf}" if is_ours else ""))
+        for frame in traceback.extract_tb(leaf.__traceback__):
+            tell(f"  {frame.filename}:{frame.lineno} in {frame.name}: {frame.line}")
+
+
+def _leaves(error: BaseException) -> Iterator[BaseException]:
+    if isinstance(error, BaseExceptionGroup):
+        for inner in error.exceptions:
+            yield from _leaves(inner)
+    else:
+        yield error
+
+
 def _first_fault(group: BaseExceptionGroup[BaseException]) -> Fault | None:
-    for error in group.exceptions:
-        found = _first_fault(error) if isinstance(error, BaseExceptionGroup) else error
-        if isinstance(found, Fault):
-            return found
-    return None
+    return next((error for error in _leaves(group) if isinstance(error, Fault)), None)

@@ -166,6 +166,7 @@ def version(json_output: Json = False) -> None:
 
 def main() -> None:
     """The console script."""
+    sys.excepthook = exits.crash
     if sys.argv[1:2] == ["healthcheck"] and not {"-h", "--help"} & set(sys.argv):
         # Run every few seconds by a container's health check: the standard library alone, and no Typer either.
         from crossfade.cli.healthcheck import main as quick

@@ -1,4 +1,4 @@
-"""`crossfade run`: read the configuration, set up the log, hand over to the supervisor."""
+"""`crossfade run`: read configuration and mapping, hand over to the supervisor."""
 
 from __future__ import annotations
 
@@ -14,7 +14,5 @@ def run(config: Path, *, until_caught_up: bool, no_wait: bool) -> int:
     spec = load_mapping(settings.mapping)
     # The daemon brings driver, loop and HTTP with it: a wrong configuration is told before they are imported.
     from crossfade.runtime.supervisor import run_daemon
-    from crossfade.telemetry import logs
 
-    logs.configure(settings.log.level, settings.log.format)
     return run_daemon(settings, spec, until_caught_up=until_caught_up, no_wait=no_wait)

@@ -8,10 +8,13 @@ from __future__ import annotations
 
 from typing import Final
 
-from crossfade.telemetry.document import StatusDocument
+from crossfade.telemetry.document import AlertEntry, SlotEntry, StatusDocument
 
-# Past half of what the server allows the slot to retain, somebody should look; the alerts use the same fraction.
+# Past half of what the server allows the slot to retain, somebody should look, past four fifths at once. Where nothing
+# limits it, the disk does, and this much deserves a look. The shipped alert rules use the same numbers.
 RETENTION_WARNING: Final = 0.5
+RETENTION_ERROR: Final = 0.8
+UNLIMITED_WARNING_BYTES: Final = 10 * 1024**3
 _CAUGHT_UP_SECONDS: Final = 5.0
 
 _PAUSED: Final = {
@@ -45,13 +48,11 @@ def next_steps(document: StatusDocument) -> list[str]:
             steps.append("Mend what the error says, then `crossfade run`.")
     if document["paused"] is not None:
         steps.append(_PAUSED.get(document["paused"], "Paused: go on with `crossfade resume`."))
-    if slot is not None and slot["wal_keep_limit"] and slot["wal_status"] != "lost":
-        share = slot["retained_bytes"] / slot["wal_keep_limit"]
-        if share > RETENTION_WARNING:
-            steps.append(
-                f"The slot retains {share:.0%} of the WAL that max_slot_wal_keep_size allows: let crossfade catch up, "
-                "or raise the limit on the source before the slot is lost."
-            )
+    if any(alert["name"] == "slot_retention" for alert in slot_alerts(slot, since="")):
+        steps.append(
+            "Let crossfade catch up (or raise max_slot_wal_keep_size and the space for WAL on the source) before the "
+            "slot is lost or the disk is full."
+        )
     if document["daemon"] is None:
         if document["leader"]:
             steps.append("A daemon leads, on another host or without HTTP; this is what it last wrote to the target.")
@@ -66,6 +67,24 @@ def next_steps(document: StatusDocument) -> list[str]:
     elif error is None and document["paused"] is None:
         steps.extend(_by_phase(document))
     return steps
+
+
+def slot_alerts(slot: SlotEntry | None, *, since: str) -> list[AlertEntry]:
+    """What the slot's own state says; armed in every phase, also while paused."""
+    if slot is None:
+        return []
+    if slot["wal_status"] == "lost":
+        reason = f" ({slot['invalidation_reason']})" if slot["invalidation_reason"] else ""
+        return [AlertEntry(name="slot_lost", level="error", text=f"Slot {slot['name']} is lost{reason}.", since=since)]
+    retained, limit = slot["retained_bytes"], slot["wal_keep_limit"]
+    if limit:
+        share = retained / limit
+        level = "error" if share > RETENTION_ERROR else ("warning" if share > RETENTION_WARNING else "")
+        text = f"Slot {slot['name']} retains {share:.0%} of the WAL that max_slot_wal_keep_size allows."
+    else:
+        level = "warning" if retained > UNLIMITED_WARNING_BYTES else ""
+        text = f"Slot {slot['name']} retains {retained / 1024**3:.1f} GiB of WAL on the source, and nothing limits it."
+    return [AlertEntry(name="slot_retention", level=level, text=text, since=since)] if level else []
 
 
 def _by_phase(document: StatusDocument) -> list[str]:

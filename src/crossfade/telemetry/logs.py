@@ -156,6 +156,7 @@ class LogListener:
         self._transactions = self._changes = 0
         self._lag = LagMeasured(None, None)
         self._wal_status = ""
+        self._alerts: set[str] = set()
 
     def observe(self, event: Event) -> None:
         """Say it, if it is worth a line. Never raises, never waits."""
@@ -219,9 +220,13 @@ class LogListener:
 
     def _noted(self, event: Note) -> None:
         if event.cleared:
-            self._told.pop(f"note {event.name} {event.text}", None)
+            if event.name not in self._alerts:
+                return  # it was never told, so nobody waits for its end
+            self._alerts.discard(event.name)
             self._log.info(f"over: {event.text}" if event.text else f"over: {event.name}", note=event.name)
             return
+        if event.alert:
+            self._alerts.add(event.name)
         say = {"error": self._log.error, "warning": self._log.warning}.get(event.level, self._log.info)
         self._rarely(f"note {event.name} {event.text}", say, event.text, note=event.name)
 

@@ -64,7 +64,7 @@ ENDPOINTS: Final = ("source", "target")
 LEVELS: Final = ("set", "final", "exact")
 WAL_STATUSES: Final = ("reserved", "extended", "unreserved", "lost")
 INVALIDATIONS: Final = ("wal_removed", "rows_removed", "wal_level_insufficient", "idle_timeout")
-CONFLICTS: Final = ("missing_row", "duplicate_key", "fk", "stale")
+CONFLICTS: Final = ("missing_row", "duplicate_key", "fk", "stale", "orphan_id")
 CLOCK_NOTES: Final = ("gap", "overlap")
 COPY_STATES: Final = ("pending", "running", "done", "failed")
 
@@ -355,9 +355,8 @@ class Metrics:
             self.phase.labels(self._workflow, phase.value).set(phase is current)
         self._up.set(current is not Phase.FAILED)
 
-    def _table(self, name: TableName) -> _PerTable:
+    def _table(self, source: TableName) -> _PerTable:
         """The children of a table, by its source name; tables past the limit share one set."""
-        source = self._lookup.source_of(name)
         label = self._labels.get(source)
         if label is None:
             label = str(source) if len(self._labels) < MOST_TABLES else OTHER
@@ -389,12 +388,12 @@ class Metrics:
         self._moved_to(event.end_lsn)
         self._transactions_applied.inc(event.transactions)
         for (name, operation), count in event.changes.items():
-            self._table(name).applied[operation].inc(count)
+            self._table(self._lookup.source_of(name)).applied[operation].inc(count)
         for (name, kind), count in event.conflicts.items():
-            if (conflict := self._table(name).conflicts.get(kind)) is not None:
+            if (conflict := self._table(self._lookup.source_of(name)).conflicts.get(kind)) is not None:
                 conflict.inc(count)
         for (name, kind), count in event.clock_notes.items():
-            if (note := self._table(name).clock_notes.get(kind)) is not None:
+            if (note := self._table(self._lookup.source_of(name)).clock_notes.get(kind)) is not None:
                 note.inc(count)
         self._ids["created"].inc(event.ids_created)
         self._ids["hit"].inc(event.ids_known)
@@ -421,13 +420,14 @@ class Metrics:
             reason_child.set(reason == event.invalidation_reason)
 
     def _observe_copy(self, event: CopyState) -> None:
-        before = self._copies.get(event.source)
+        self.watch((WatchedTable(event.source, event.target, event.rows_estimated),))
+        before = self._copies[event.source]
         bound = self._table(event.source)
-        found_done = event.state == "done" and (before is None or before.state == "pending")
+        found_done = event.state == "done" and before.state == "pending"
         # What an earlier process copied is no work of ours: counters count what this process did.
         if event.state != "pending" and not found_done:
-            bound.copy_rows.inc(_grown(before.rows if before else 0, event.rows))
-            bound.copy_bytes.inc(_grown(before.bytes if before else 0, event.bytes))
+            bound.copy_rows.inc(_grown(before.rows, event.rows))
+            bound.copy_bytes.inc(_grown(before.bytes, event.bytes))
         self._estimate(event.source, event.rows_estimated)
         if event.state == "running":
             self._copy_started.setdefault(event.source, self._monotonic())

@@ -20,9 +20,10 @@ import psycopg
 from crossfade.faults import Fault, Unreachable
 from crossfade.lsn import Lsn
 from crossfade.session.connect import Connection, connect, server_fault
+from crossfade.state.copies import recorded
 from crossfade.state.leader import is_led
 from crossfade.state.schema import exists
-from crossfade.telemetry.advice import next_steps
+from crossfade.telemetry.advice import next_steps, slot_alerts
 from crossfade.telemetry.document import (
     SCHEMA_VERSION,
     AlertEntry,
@@ -103,7 +104,8 @@ async def read_status(
         alerts=[
             AlertEntry(name=f"{side}_unreachable", level="error", text=str(fault), since=at)
             for side, fault in faults.items()
-        ],
+        ]
+        + slot_alerts(source_read.slot if source_read is not None else None, since=at),
         next_steps=[],
         leader=target.is_led,
         daemon=None,
@@ -178,26 +180,20 @@ async def _read_target(connection: Connection, workflow: str) -> _Target:
     if row is not None:
         found.phase, found.phase_since, found.seen_at = str(row[0]), _time(row[1]), _time(row[4])
         found.paused, found.error = _text(row[2]), _text(row[3])
-    cursor = await connection.execute(
-        "SELECT source_schema || '.' || source_name, target_schema || '.' || target_name, state, rows_estimated,"
-        " copied_rows, copied_bytes, from_lsn::text FROM crossfade.copy_tables WHERE workflow = %s"
-        " ORDER BY source_schema, source_name",
-        (workflow,),
-    )
     found.tables = [
         TableEntry(
-            source=str(source),
-            target=str(target),
-            state=str(state),
-            rows_estimated=int(str(estimated)),
-            rows_copied=int(str(rows)),
-            bytes_copied=int(str(copied)),
-            from_lsn=_text(from_lsn),
+            source=str(copy.source),
+            target=str(copy.target),
+            state=copy.state,
+            rows_estimated=copy.rows_estimated,
+            rows_copied=copy.rows,
+            bytes_copied=copy.bytes,
+            from_lsn=str(copy.from_lsn) if copy.from_lsn else None,
             yields=0,
             changes={},
             clock_notes={},
         )
-        for source, target, state, estimated, rows, copied, from_lsn in await cursor.fetchall()
+        for copy in await recorded(connection, workflow)
     ]
     return found
 

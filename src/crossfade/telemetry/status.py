@@ -38,7 +38,7 @@ from crossfade.events import (
 )
 from crossfade.lsn import NOWHERE, Lsn
 from crossfade.mapping.plan import Plan
-from crossfade.telemetry.advice import next_steps
+from crossfade.telemetry.advice import next_steps, slot_alerts
 from crossfade.telemetry.document import (
     SCHEMA_VERSION,
     AlertEntry,
@@ -71,22 +71,21 @@ def watched(plan: Plan) -> tuple[WatchedTable, ...]:
 
 
 class TableLookup:
-    """Finds a mapped table by the name an event carries: the source's, or the target's where no source has it."""
+    """Finds a mapped table's source name by its target name: what was applied is told under the target's.
+
+    Status and metrics use the source's name for both, so that received and applied can be compared.
+    """
 
     def __init__(self) -> None:
-        self._by_name: dict[TableName, TableName] = {}
+        self._by_target: dict[TableName, TableName] = {}
 
     def learn(self, tables: Iterable[WatchedTable]) -> None:
-        """Add tables; source names win over target names of the same spelling."""
-        listed = tuple(tables)
-        for table in listed:
-            self._by_name.setdefault(table.target, table.source)
-        for table in listed:
-            self._by_name[table.source] = table.source
+        """Add tables."""
+        self._by_target.update((table.target, table.source) for table in tables)
 
-    def source_of(self, name: TableName) -> TableName:
-        """The source's name of a mapped table; any other name as it is."""
-        return self._by_name.get(name, name)
+    def source_of(self, target: TableName) -> TableName:
+        """The source's name; a name that is no mapped target stays as it is."""
+        return self._by_target.get(target, target)
 
 
 @dataclass(slots=True)
@@ -189,6 +188,7 @@ class StatusBook:
         self._lookup = TableLookup()
         self._tables: dict[TableName, _Table] = {}
         self._alerts: dict[str, AlertEntry] = {}
+        self._standing_since: dict[str, str] = {}
         self._leader: bool | None = None
         self._reached: dict[str, bool] = {}
         self._window = Window(seconds=_RATE_WINDOW, width=3, started=monotonic())
@@ -275,8 +275,18 @@ class StatusBook:
             leader=bool(self._leader),
             daemon=self._daemon,
         )
+        document["alerts"] += self._standing(document)
         document["next_steps"] = next_steps(document)
         return document
+
+    def _standing(self, document: StatusDocument) -> list[AlertEntry]:
+        """Alerts that follow from the document itself, each with the time it was first seen."""
+        now = iso(self._clock())
+        alerts = slot_alerts(document["slot"], since=now)
+        self._standing_since = {alert["name"]: self._standing_since.get(alert["name"], now) for alert in alerts}
+        for alert in alerts:
+            alert["since"] = self._standing_since[alert["name"]]
+        return alerts
 
     def not_ready_because(self) -> tuple[str, ...]:
         """Why traffic or a rollout should not count on us; empty when ready. A standby is ready (DESIGN, section 9)."""
@@ -307,7 +317,8 @@ class StatusBook:
                 table.clock_notes[kind] = table.clock_notes.get(kind, 0) + count
 
     def _observe_copy(self, event: CopyState) -> None:
-        table = self._tables.setdefault(event.source, _Table(event.source, event.target))
+        self.watch((WatchedTable(event.source, event.target),))
+        table = self._tables[event.source]
         if event.state != "pending":
             # A table started over counts from nothing again; its first rows are work all the same.
             fresh = event.rows - table.rows if event.rows >= table.rows else event.rows
@@ -316,7 +327,7 @@ class StatusBook:
                 self._copy_rate.add(fresh, now=self._monotonic())
         table.state, table.rows, table.bytes = event.state, event.rows, event.bytes
         table.rows_estimated = event.rows_estimated if event.rows_estimated > 0 else table.rows_estimated
-        table.from_lsn, table.yields = event.from_lsn, event.yields
+        table.from_lsn, table.yields = event.from_lsn, max(table.yields, event.yields)
 
     def _observe_failed(self, event: Failed) -> None:
         # A retried fault keeps the time it began.

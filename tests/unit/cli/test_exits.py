@@ -59,3 +59,20 @@ def test_a_bug_keeps_its_traceback() -> None:
 
 def test_interrupted_as_shells_expect() -> None:
     assert _ends(_raising(KeyboardInterrupt())) == 130
+
+
+def test_K6_a_crash_tells_places_and_no_text_but_ours(capsys: pytest.CaptureFixture[str]) -> None:
+    try:
+        raise ValueError("Key (email)=(ada@example.org) already exists")
+    except ValueError as error:
+        exits.crash(ValueError, ExceptionGroup("tasks", [error, Refused("Ours.")]), None)
+    err = capsys.readouterr().err
+    assert "ada@example.org" not in err.replace(_line_of_code(), "")
+    assert "ValueError\n" in err
+    assert "test_exits.py" in err
+    assert "Refused: Ours." in err
+
+
+def _line_of_code() -> str:
+    """The raising line itself, which a traceback shows; in real code it holds no values."""
+    return 'raise ValueError("Key (email)=(ada@example.org) already exists")'

@@ -183,3 +183,8 @@ def test_a_slot_in_danger_is_an_error(out: io.StringIO, listener: LogListener) -
         ("unreserved", "error"),
         ("lost", "error"),
     ]
+
+
+def test_the_end_of_what_was_never_told_is_not_told(out: io.StringIO, listener: LogListener) -> None:
+    listener.observe(Note("slot_waits", "The slot exists.", "info", alert=True, cleared=True))
+    assert lines(out) == []

@@ -181,6 +181,16 @@ def test_an_applied_batch_counts_once_everywhere(metrics: Metrics) -> None:
     assert value(metrics, "idmap_lookups_total", **FLOW, result="hit") == 3
 
 
+def test_tables_are_learnt_from_their_copy(clock: Clock) -> None:
+    metrics = Metrics("shop", clock=clock, monotonic=clock)
+    metrics.observe(copied("done", 7))
+    assert value(metrics, "copy_rows_total", **FLOW, table="public.users") == 0
+    assert value(metrics, "copy_tables", **FLOW, state="done") == 1
+    metrics.observe(applied(1, changes={(ACCOUNTS, Operation.INSERT): 2}, conflicts={(ACCOUNTS, "orphan_id"): 1}))
+    assert value(metrics, "changes_applied_total", **STREAM, table="public.users", op="insert") == 2
+    assert value(metrics, "conflicts_total", **STREAM, table="public.users", kind="orphan_id") == 1
+
+
 def test_what_was_received(metrics: Metrics, clock: Clock) -> None:
     metrics.observe(received(10, size=321, changes={(ORDERS, Operation.DELETE): 4}))
     assert value(metrics, "received_bytes_total", **STREAM) == 321

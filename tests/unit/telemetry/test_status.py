@@ -22,7 +22,7 @@ from crossfade.events import (
 )
 from crossfade.lsn import Lsn
 from crossfade.telemetry.document import StatusDocument
-from crossfade.telemetry.status import StatusBook
+from crossfade.telemetry.status import StatusBook, WatchedTable
 from tests.unit.telemetry.facts import (
     ACCOUNTS,
     APP_ORDERS,
@@ -214,7 +214,61 @@ def test_next_steps_fit_the_moment(book: StatusBook) -> None:
 
 def test_slot_retention_is_told_before_the_slot_is_lost(book: StatusBook) -> None:
     book.observe(sampled(retained_bytes=600, wal_keep_limit=1000))
-    assert any("60%" in step for step in _leading(book)["next_steps"])
+    document = _leading(book)
+    assert any("max_slot_wal_keep_size" in step for step in document["next_steps"])
+    (alert,) = document["alerts"]
+    assert (alert["name"], alert["level"]) == ("slot_retention", "warning")
+    assert "60%" in alert["text"]
+
+
+@pytest.mark.parametrize(
+    ("retained", "limit", "level"),
+    [
+        (500, 1000, None),
+        (501, 1000, "warning"),
+        (801, 1000, "error"),
+        (10 << 30, None, None),
+        (11 << 30, None, "warning"),
+    ],
+)
+def test_the_slot_s_alarm_is_armed_also_while_paused(
+    book: StatusBook, clock: Clock, retained: int, limit: int | None, level: str | None
+) -> None:
+    book.observe(Paused(PauseReason.OPERATOR))
+    book.observe(sampled(retained_bytes=retained, wal_keep_limit=limit))
+    first = book.document()["alerts"]
+    clock.advance(60)
+    alerts = book.document()["alerts"]
+    assert alerts == first  # it keeps the time it began
+    assert [alert["level"] for alert in alerts] == ([] if level is None else [level])
+
+
+def test_a_lost_slot_is_an_alert_with_its_reason(book: StatusBook) -> None:
+    book.observe(sampled(wal_status="lost", invalidation_reason="wal_removed"))
+    (alert,) = book.document()["alerts"]
+    assert alert["text"] == "Slot crossfade is lost (wal_removed)."
+
+
+def test_tables_are_learnt_from_their_copy(clock: Clock) -> None:
+    book = StatusBook("shop", clock=clock, monotonic=clock)
+    book.observe(copied("done", 7))
+    book.observe(applied(1, changes={(ACCOUNTS, Operation.INSERT): 2}))
+    (table,) = book.document()["tables"]
+    assert (table["source"], table["state"], table["rows_copied"], table["changes"]["insert"]) == (
+        "public.users",
+        "done",
+        7,
+        2,
+    )
+
+
+def test_names_that_swap_sides_are_told_apart(clock: Clock) -> None:
+    book = StatusBook("shop", [WatchedTable(USERS, ORDERS), WatchedTable(ORDERS, USERS)], clock=clock, monotonic=clock)
+    book.observe(applied(1, changes={(ORDERS, Operation.INSERT): 4}))
+    assert {table["source"]: table["changes"]["insert"] for table in book.document()["tables"]} == {
+        "public.users": 4,
+        "public.orders": 0,
+    }
 
 
 class TestReadiness:

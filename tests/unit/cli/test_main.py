@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -133,10 +133,11 @@ def test_healthcheck_imports_the_standard_library_only(tmp_path: Path) -> None:
 
 def test_help_answers_within_250_ms() -> None:
     def once() -> float:
-        begun = time.perf_counter()
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
         asked = _python("import sys; sys.argv = ['crossfade', '--help']\nfrom crossfade.cli.main import main\nmain()")
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
         assert asked.returncode == 0, asked.stderr
-        return time.perf_counter() - begun
+        return after.ru_utime - before.ru_utime + after.ru_stime - before.ru_stime
 
-    # The best of five: a machine busy with other tests says nothing about us.
+    # Processor time, the best of five: a machine busy with other tests says nothing about us.
     assert min(once() for _ in range(5)) < 0.25

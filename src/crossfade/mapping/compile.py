@@ -16,6 +16,7 @@ from crossfade.mapping.columns import compile_columns, published_columns
 from crossfade.mapping.constraints import check_references, check_triggers, check_unique_keys, is_applied_as_origin
 from crossfade.mapping.identity import compile_identity
 from crossfade.mapping.keyspaces import Keyspaces, compile_keyspaces
+from crossfade.mapping.meaning import meaning_hash
 from crossfade.mapping.pairs import Pair, pair_tables
 from crossfade.mapping.places import Place
 from crossfade.mapping.plan import Plan, Remap, TablePlan
@@ -49,7 +50,13 @@ def compile_plan(spec: Spec, source: Catalog, target: Catalog, *, workflow: str,
         )
     if collect.has_errors:
         return Compiled(None, collect.findings)
-    plan = Plan(workflow, tuple(plans.values()), keyspaces.by_name, foreign_keys, spec.meaning_hash)
+    plan = Plan(
+        workflow,
+        tuple(plans.values()),
+        keyspaces.by_name,
+        foreign_keys,
+        meaning_hash(plans.values(), keyspaces.by_name),
+    )
     return Compiled(plan, collect.findings)
 
 

@@ -170,7 +170,7 @@ class TablePlan:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """The whole mapping, compiled. `mapping_hash` is the SHA-256 (hex) of the mapping's meaning, not of its bytes.
+    """The whole mapping, compiled. `mapping_hash` is the SHA-256 (hex) of what it does to rows (`meaning`).
 
     `target_foreign_keys` are those among mapped target tables: they order the copy when they are enforced.
     """

@@ -131,7 +131,7 @@ class Attempt:
             if not await self._lead(target):
                 return
             await schema.ensure(target)
-            self._state.paused = self._state.paused or await workflow.announce(target, self._name)
+            self._state.pause(await workflow.announce(target, self._name) or self._state.paused)
             system = await slot.identify_system(replication)
             stored = await progress.load(target, self._name)
             if stored is not None:

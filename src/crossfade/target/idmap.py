@@ -85,6 +85,7 @@ async def allocate_ahead(connection: Connection, state: IdState, olds: Collectio
 
     On an autocommit connection that nothing else uses (the one allocator).
     """
+    state.rollback()  # nothing is open here: this only cuts the cache to its limit
     await load(connection, state, olds)
     absent = [old for old in sorted(set(olds)) if state.resolve_new(old) is None]
     if not absent:

@@ -1,0 +1,51 @@
+"""What a compiled mapping does to rows, as one hash: the same hash, the same rows on the target.
+
+Refuses to look at how the mapping is written: comments, order, policies and `drop` lists change what crossfade does
+about surprises and not what a row becomes, so an operator may change them under a running copy. The invariant: two
+plans with the same hash write the same target rows from the same source rows.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping
+
+from crossfade.mapping.plan import Const, Keyspace, LocalTime, Remap, Rule, TablePlan
+
+
+def meaning_hash(tables: Iterable[TablePlan], keyspaces: Mapping[str, Keyspace]) -> str:
+    """SHA-256, in hex. Names are lists, since a name may hold a dot."""
+    meaning = {
+        "version": 1,
+        "keyspaces": {
+            name: [*keyspace.owner, keyspace.column, keyspace.strategy.value, keyspace.by]
+            for name, keyspace in keyspaces.items()
+        },
+        "tables": sorted(
+            [
+                [*table.target],
+                [*table.source],
+                table.append_only,
+                sorted(
+                    [column.target.name, column.source.name if column.source is not None else None, _rule(column.rule)]
+                    for column in table.columns
+                ),
+            ]
+            for table in tables
+        ),
+    }
+    canonical = json.dumps(meaning, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
+    return hashlib.sha256(canonical.encode("ascii")).hexdigest()
+
+
+def _rule(rule: Rule) -> list[object]:
+    match rule:
+        case Remap(keyspace):
+            return ["remap", keyspace]
+        case LocalTime(zone, ambiguous, nonexistent):
+            return ["timezone", zone, ambiguous.value, nonexistent.value]
+        case Const(text):
+            return ["const", text]
+        case _:
+            return ["as it is"]

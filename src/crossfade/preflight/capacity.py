@@ -34,7 +34,8 @@ def source(facts: SourceFacts, *, slot: str, workers: int, is_led: bool) -> Iter
     largest, used = _number(facts.server, "max_replication_slots"), len(facts.slots)
     if largest - used < needed:
         yield _restart("max_replication_slots", largest, used, needed, used + needed)
-    needed = FOR_RESUME if is_led else FOR_RESUME + 1
+    # A daemon that leads has its walsender already, unless it has just lost it.
+    needed = FOR_RESUME + 1 - (min(facts.role.own_senders, 1) if is_led else 0)
     largest, used = _number(facts.server, "max_wal_senders"), facts.senders_used
     if largest - used < needed:
         yield _restart("max_wal_senders", largest, used, needed, used + needed)
@@ -43,13 +44,14 @@ def source(facts: SourceFacts, *, slot: str, workers: int, is_led: bool) -> Iter
 
 def connections(side: Side, server: ServerFacts, role: Role, *, workers: int, is_led: bool) -> Iterator[Remark]:
     """Ordinary connections, by the server's limit, the database's and the role's."""
-    if is_led or role.is_superuser:
+    if role.is_superuser:
         return
     needed = workers + BESIDE_WORKERS
+    still = max(needed - role.own_sessions, 0) if is_led else needed
     # The connection we look through is one of those counted, and will be gone.
     reserved = _number(server, "superuser_reserved_connections") + _number(server, "reserved_connections")
     largest = _number(server, "max_connections") - reserved
-    if largest - role.all_connections + 1 < needed:
+    if largest - role.all_connections + 1 < still:
         yield remark(
             side,
             Severity.ERROR,
@@ -68,7 +70,7 @@ def connections(side: Side, server: ServerFacts, role: Role, *, workers: int, is
             f"ALTER DATABASE {quoted(server.database)}",
         ),
     ):
-        if limit >= 0 and limit - used + 1 < needed:
+        if limit >= 0 and limit - used + 1 < still:
             yield remark(
                 side,
                 Severity.ERROR,

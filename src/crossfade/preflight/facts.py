@@ -31,7 +31,10 @@ class Link:
 
 @dataclass(frozen=True, slots=True)
 class Role:
-    """Our role on one server. Connection limits are -1 when there is none; `connections` counts those in use."""
+    """Our role on one server. Connection limits are -1 when there is none; the counts beside them are those in use.
+
+    `own_sessions` and `own_senders` are sessions of crossfade under this role, the one that asks left out.
+    """
 
     name: str
     is_superuser: bool
@@ -42,6 +45,8 @@ class Role:
     database_connection_limit: int
     database_connections: int
     all_connections: int
+    own_sessions: int
+    own_senders: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,12 +166,14 @@ class Begun:
     end_lsn: Lsn | None
     system_identifier: str
     database: str
-    is_led: bool
 
 
 @dataclass(frozen=True, slots=True)
 class TargetFacts:
-    """The target as a whole. `begun` is None when this workflow has not begun there, or its state cannot be read."""
+    """The target as a whole. `begun` is None when this workflow has not begun there, or its state cannot be read.
+
+    `is_led`: a daemon of this workflow runs (the one that asks, perhaps).
+    """
 
     server: ServerFacts
     link: Link
@@ -176,6 +183,7 @@ class TargetFacts:
     replica_role: bool
     state: StateSchema
     begun: Begun | None
+    is_led: bool
 
 
 @dataclass(frozen=True, slots=True)

@@ -91,6 +91,7 @@ async def target_facts(connection: Connection, *, workflow: str) -> TargetFacts:
         replica_role=await _may_be_replica(connection),
         state=state,
         begun=await _begun(connection, workflow) if state.exists and not state.unwritable and state.may_use else None,
+        is_led=await is_led(connection, workflow),
     )
 
 
@@ -173,7 +174,13 @@ _ROLE: Final = """
            (SELECT count(*) FROM pg_catalog.pg_stat_activity a WHERE a.usesysid = r.oid),
            d.datconnlimit::int8,
            pg_catalog.pg_stat_get_db_numbackends(d.oid)::int8,
-           (SELECT sum(s.numbackends) FROM pg_catalog.pg_stat_database s)::int8
+           (SELECT sum(s.numbackends) FROM pg_catalog.pg_stat_database s)::int8,
+           (SELECT count(*) FROM pg_catalog.pg_stat_activity a
+            WHERE a.usesysid = r.oid AND pg_catalog.starts_with(a.application_name, 'crossfade ')
+              AND a.backend_type <> 'walsender' AND a.pid <> pg_catalog.pg_backend_pid()),
+           (SELECT count(*) FROM pg_catalog.pg_stat_activity a
+            WHERE a.usesysid = r.oid AND pg_catalog.starts_with(a.application_name, 'crossfade ')
+              AND a.backend_type = 'walsender')
     FROM pg_catalog.pg_roles r, pg_catalog.pg_database d
     WHERE r.rolname = current_user AND d.datname = pg_catalog.current_database()
     """
@@ -395,7 +402,6 @@ async def _begun(connection: Connection, workflow: str) -> Begun | None:
         end_lsn=row.end_lsn,
         system_identifier=row.source.system_identifier,
         database=row.source.database,
-        is_led=await is_led(connection, workflow),
     )
 
 

@@ -31,14 +31,16 @@ class Intent:
 def about_servers(intent: Intent, source: SourceFacts | None, target: TargetFacts | None) -> Iterator[Remark]:
     """What can be said without the mapping."""
     begun = target.begun if target is not None else None
-    is_led = begun is not None and begun.is_led
+    is_led = target is not None and target.is_led
     if source is not None:
         yield from links.links(Side.SOURCE, source.link)
         yield from links.replication(source.replication, source.role, senders_free=capacity.senders_free(source))
         yield from servers.source(source)
         yield from capacity.source(source, slot=intent.slot, workers=intent.workers, is_led=is_led)
         # Whose slot it is, only the target can tell: without it an existing slot is neither ours nor foreign.
-        yield from slots.slots(source, slot=intent.slot, begun=begun, resuming=intent.resuming or target is None)
+        yield from slots.slots(
+            source, slot=intent.slot, begun=begun, is_led=is_led, resuming=intent.resuming or target is None
+        )
     if target is not None:
         yield from links.links(Side.TARGET, target.link)
         yield from servers.target(target)

@@ -24,11 +24,11 @@ LAST: Final = Lsn(0xFFFF_FFFF_FFFF_FFFF)
 MUCH_BYTES: Final = 1024**3
 
 
-def slots(facts: SourceFacts, *, slot: str, begun: Begun | None, resuming: bool) -> Iterator[Remark]:
+def slots(facts: SourceFacts, *, slot: str, begun: Begun | None, is_led: bool, resuming: bool) -> Iterator[Remark]:
     """Ours, then everybody else's. `begun` is what the target remembers of this workflow."""
     found = next((each for each in facts.slots if each.name == slot), None)
     if begun is not None:
-        yield from _remembered(facts, begun, slot, found)
+        yield from _remembered(facts, begun, slot, found, is_led=is_led)
     elif found is not None and not resuming:
         yield _not_ours(found)
     if found is None:
@@ -47,7 +47,7 @@ def slots(facts: SourceFacts, *, slot: str, begun: Begun | None, resuming: bool)
             )
 
 
-def _remembered(facts: SourceFacts, begun: Begun, slot: str, found: Slot | None) -> Iterator[Remark]:
+def _remembered(facts: SourceFacts, begun: Begun, slot: str, found: Slot | None, *, is_led: bool) -> Iterator[Remark]:
     identifier = facts.replication.system_identifier
     if identifier is not None and identifier != begun.system_identifier:
         yield _error(
@@ -80,7 +80,7 @@ def _remembered(facts: SourceFacts, begun: Begun, slot: str, found: Slot | None)
             " what lies between is lost to us (A7).",
             "`crossfade teardown`, empty the target tables, and begin again.",
         )
-    if found is not None and found.active_pid is not None and not begun.is_led:
+    if found is not None and found.active_pid is not None and not is_led:
         yield remark(
             Side.SOURCE,
             Severity.WARNING,

@@ -39,6 +39,8 @@ ROLE = Role(
     database_connection_limit=-1,
     database_connections=1,
     all_connections=1,
+    own_sessions=0,
+    own_senders=0,
 )
 SETTINGS = {
     "wal_level": "logical",
@@ -66,7 +68,7 @@ SLOT = Slot(
     confirmed_flush=None,
     invalidation="",
 )
-BEGUN = Begun(slot="crossfade", end_lsn=None, system_identifier="1", database="shop", is_led=False)
+BEGUN = Begun(slot="crossfade", end_lsn=None, system_identifier="1", database="shop")
 BLOCKER = Blocker(xid="700", pid=42, gid=None, role="app", database="shop", age_seconds=3600)
 
 
@@ -114,6 +116,7 @@ TARGET = TargetFacts(
     replica_role=True,
     state=StateSchema(exists=True, may_use=True, may_create=True, unwritable=()),
     begun=None,
+    is_led=False,
 )
 
 

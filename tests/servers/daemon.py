@@ -26,7 +26,7 @@ _TICK = 0.05
 SOURCES = Path(__file__).parents[2] / "src"
 
 
-class NotReached(AssertionError):  # noqa: N818
+class NotReached(AssertionError):
     """A daemon did not get where the test waited for it; the text says what it wrote last."""
 
 

@@ -40,6 +40,8 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
             raise pytest.UsageError(
                 f"No PostgreSQL server was found for {VARIABLE}. Install the embedded one: pip install -e '.[dev]'"
             )
+        if metafunc.definition.get_closest_marker("one_version"):
+            chosen = chosen[:1]
         metafunc.parametrize(_ALL, chosen, ids=str, indirect=True, scope="session")
 
 

@@ -343,7 +343,7 @@ def _times(source: Column, target: Column) -> Verdict | None:
             "Make the target column timestamptz.",
         )
     if pair == ("date", TIMESTAMP):
-        return _EXACT
+        return _checked("dates after the year 294276 are refused", "Nothing to do unless such dates are in use.")
     if target.base_type == "date" and source.base_type in {TIMESTAMP, TIMESTAMPTZ}:
         return _refused(
             f"{source.type_name} to date would cut the time of day silently",

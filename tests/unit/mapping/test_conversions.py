@@ -100,7 +100,7 @@ EXACT, CHECKED, REFUSED = Fit.EXACT, Fit.CHECKED, Fit.REFUSED
         ("timestamp", "timestamptz", REFUSED),
         ("timestamptz", "timestamp", REFUSED),
         ("timestamp", "date", REFUSED),
-        ("date", "timestamp", EXACT),
+        ("date", "timestamp", CHECKED),
         ("date", "timestamptz", REFUSED),
         ("interval(3)", "interval", EXACT),
         ("interval", "interval(3)", REFUSED),

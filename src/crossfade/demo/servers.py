@@ -325,7 +325,7 @@ class Server:
             conf.write("\ninclude 'crossfade.conf'\n")
 
     def _program(self, name: str) -> Path:
-        assert self._bindir is not None  # noqa: S101  # _initialise came first
+        assert self._bindir is not None  # _initialise came first
         return self._bindir / name
 
     def _write_settings(self) -> None:

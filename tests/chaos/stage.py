@@ -159,7 +159,10 @@ class Stage:
 
     def start(self, *arguments: str, failpoints: str = "") -> Daemon:
         """A further daemon, through the proxies."""
-        return self.workspace.daemon(*arguments, env={"CROSSFADE_FAILPOINTS": failpoints} if failpoints else None)
+        env = {"CROSSFADE_HTTP__LISTEN": ""}  # two of one configuration would want the same port
+        if failpoints:
+            env["CROSSFADE_FAILPOINTS"] = failpoints
+        return self.workspace.daemon(*arguments, env=env)
 
     @property
     def daemon(self) -> Daemon:

@@ -23,7 +23,7 @@ class Verdict:
     def violated(self, oracle: str, what: str) -> None:
         with self._lock:
             self.counts[f"violations.{oracle}"] += 1
-            if len(self.violations) < 50:
+            if self.counts[f"violations.{oracle}"] <= 5:
                 self.violations.append(f"[{time.strftime('%H:%M:%S')}] {oracle}: {what}")
 
     def note(self, what: str) -> None:

@@ -51,7 +51,7 @@ from crossfade.settings import Settings
 from crossfade.source import publication, slot
 from crossfade.source.snapshot import Snapshot
 from crossfade.source.stream import StreamReader
-from crossfade.state import leader, schema, workflow
+from crossfade.state import copies, leader, schema, workflow
 from crossfade.target import idmap, progress
 from crossfade.target.apply import Applier
 from crossfade.target.progress import Position, Progress, SourceIdentity
@@ -250,6 +250,8 @@ class Attempt:
             if stored.sample_passed_at is not None:
                 self._state.meter.restore(stored.sample_passed_at.timestamp())
             await self._check_published(plan, stored)
+            for table in await copies.recorded(target, self._name):
+                self._listener(table)
             await idmap.create_tables(target, plan.keyspaces.values())
             if snapshot is None and not self._replica_role:
                 await copy.restart_connected(target, plan, enforced=True)

@@ -69,7 +69,7 @@ class Daemon:
         self._spec = spec
         self._options = options
         self._log: structlog.stdlib.BoundLogger = structlog.get_logger("crossfade")
-        self._book = StatusBook(settings.name)
+        self._book = StatusBook(settings.name, slot=settings.stream.slot)
         self._metrics = Metrics(settings.name)
         self._logger = logs.LogListener(self._log)
         self._notifier = Notifier.from_environment()

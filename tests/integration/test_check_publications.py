@@ -143,6 +143,26 @@ def test_D16_a_foreign_table_as_a_partition(databases: Databases, workspace: Wor
     assert one(examined(workspace, mapping), "partition_is_foreign").subject == "source public.leaf1"
 
 
+@pytest.mark.parametrize("replica_role", [True, False], ids=["replica", "origin"])
+def test_H1_a_trigger_that_only_a_partition_has(databases: Databases, workspace: Workspace, replica_role: bool) -> None:
+    function = "CREATE FUNCTION f() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NULL; END';"
+    databases.prepare(
+        source=PARTS,
+        target=f"{PARTS}{function}CREATE TRIGGER t AFTER INSERT ON leaf1 FOR EACH ROW EXECUTE FUNCTION f()",
+    )
+    databases.publish("public.root")
+    found = examined(workspace, MAPPING)
+    if replica_role:
+        assert "trigger_fires" not in names(found)
+        databases.target.execute("ALTER TABLE leaf1 ENABLE ALWAYS TRIGGER t")
+        assert one(examined(workspace, MAPPING), "trigger_fires").severity is Severity.WARNING
+    else:
+        assert errors(found) == {"trigger_fires"}
+    for line in one(examined(workspace, MAPPING), "trigger_fires").remedy.splitlines():
+        databases.target.execute(line)
+    assert "trigger_fires" not in names(examined(workspace, MAPPING))
+
+
 def test_G14_a_target_that_is_not_empty(databases: Databases, workspace: Workspace) -> None:
     prepare(databases)
     databases.target.execute("INSERT INTO users VALUES (1, 'secret'); INSERT INTO orders VALUES (1, 1, 'secret')")

@@ -152,7 +152,7 @@ async def _tables(intent: Intent, plan: Plan, source: _Source, target: _Target) 
     if not isinstance(source_access, Remark):
         remarks.extend(about_source_tables(intent, plan, source.facts, source.catalog, source_access, target.facts))
     if not isinstance(target_access, Remark):
-        remarks.extend(about_target_tables(intent, plan, target.facts, target_access))
+        remarks.extend(about_target_tables(intent, plan, target.facts, target.catalog, target_access))
     return remarks
 
 

@@ -69,8 +69,13 @@ def about_source_tables(
 
 
 def about_target_tables(
-    intent: Intent, plan: Plan, target: TargetFacts, access: Mapping[TableName, TargetAccess]
+    intent: Intent,
+    plan: Plan,
+    target: TargetFacts,
+    catalog: Catalog,
+    access: Mapping[TableName, TargetAccess],
 ) -> Iterator[Remark]:
     """The same for writing them."""
     yield from rights.target(target.role, access.values(), tables.written_columns(plan.tables))
+    yield from tables.target_partitions(plan, catalog, replica_role=target.replica_role)
     yield from tables.target_rows(access, has_begun=intent.resuming or target.begun is not None)

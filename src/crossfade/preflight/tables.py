@@ -10,11 +10,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 
-from crossfade.catalog import Catalog, ReplicaIdentity, Table, TableKind, TableName
+from crossfade.catalog import Catalog, ReplicaIdentity, Table, TableKind, TableName, Trigger
 from crossfade.findings import Severity
 from crossfade.mapping.plan import Plan, TablePlan
 from crossfade.preflight.facts import TargetAccess
-from crossfade.preflight.remarks import Remark, Side, qualified, remark
+from crossfade.preflight.remarks import Remark, Side, qualified, quoted, remark
 
 
 def target_rows(access: Mapping[TableName, TargetAccess], *, has_begun: bool) -> Iterator[Remark]:
@@ -82,6 +82,41 @@ def _identified_otherwise(plan: TablePlan, leaf: Table) -> bool:
 def _columns(leaf: Table) -> str:
     key = leaf.identity_key
     return ", ".join(key.columns) if key is not None else "a dropped index"
+
+
+def target_partitions(plan: Plan, target: Catalog, *, replica_role: bool) -> Iterator[Remark]:
+    """Leaves of partitioned target tables: rows that come through the root wake what only the leaf has (H1)."""
+    for each in plan.tables:
+        root = target.tables[each.target]
+        known = {trigger.name for trigger in root.triggers}
+        awake = {"R", "A"} if replica_role and not each.applied_as_origin else {"O", "A"}
+        for leaf in (target.tables[leaf.name] for leaf in root.leaves if leaf.name in target.tables):
+            if leaf.kind is TableKind.FOREIGN:
+                yield remark(
+                    Side.TARGET,
+                    Severity.ERROR,
+                    "partition_is_foreign",
+                    f"target {leaf.name}",
+                    f"This partition of {each.target} is a foreign table: what we write there is not part of the"
+                    " transaction that keeps our position.",
+                    remedy="Detach it until cutover.",
+                )
+            for trigger in leaf.triggers:
+                if trigger.enabled in awake and trigger.name not in known and not trigger.is_rule:
+                    yield _trigger(each, leaf, trigger, is_origin="O" in awake)
+
+
+def _trigger(plan: TablePlan, leaf: Table, trigger: Trigger, *, is_origin: bool) -> Remark:
+    change = "DISABLE" if is_origin else "ENABLE"
+    return remark(
+        Side.TARGET,
+        Severity.ERROR if is_origin else Severity.WARNING,
+        "trigger_fires",
+        f"target {leaf.name}",
+        f"The trigger {trigger.name} of {leaf.name}, a partition of {plan.target}, fires on what crossfade writes.",
+        remedy=f"ALTER TABLE {qualified(leaf.name)} {change} TRIGGER {quoted(trigger.name)};\n"
+        "-- and as it was again at cutover",
+    )
 
 
 def written_columns(plans: Iterable[TablePlan]) -> dict[TableName, frozenset[str]]:

@@ -362,13 +362,14 @@ _KEYS: Final = """
 # A partitioned table on either side makes the server keep copies of the constraint: those on the referencing side
 # are true of that partition; those per referenced partition are bookkeeping and would look like more foreign keys.
 _FOREIGN_KEYS: Final = """
-    WITH RECURSIVE declared AS (
-        SELECT k.oid, k.conrelid, k.confrelid FROM pg_catalog.pg_constraint k
-        WHERE k.contype = 'f' AND k.conparentid = 0
+    WITH RECURSIVE foreign_key AS MATERIALIZED (
+        SELECT k.* FROM pg_catalog.pg_constraint k WHERE k.contype = 'f'
+    ),
+    declared AS (
+        SELECT k.* FROM foreign_key k WHERE k.conparentid = 0
         UNION ALL
-        SELECT k.oid, k.conrelid, k.confrelid
-        FROM pg_catalog.pg_constraint k
-        JOIN declared d ON k.contype = 'f' AND k.conparentid = d.oid AND k.confrelid = d.confrelid
+        SELECT k.* FROM foreign_key k
+        JOIN declared d ON k.conparentid = d.oid AND k.confrelid = d.confrelid AND k.conparentid <> 0
     )
     SELECT k.conrelid::int8, k.conname::text,
            ARRAY(SELECT a.attname::text FROM pg_catalog.unnest(k.conkey) WITH ORDINALITY AS place(number, n)
@@ -379,8 +380,7 @@ _FOREIGN_KEYS: Final = """
                  JOIN pg_catalog.pg_attribute a ON a.attrelid = k.confrelid AND a.attnum = place.number
                  ORDER BY place.n),
            k.confdeltype::text, k.confupdtype::text, k.condeferrable, k.condeferred, k.convalidated
-    FROM declared d
-    JOIN pg_catalog.pg_constraint k ON k.oid = d.oid
+    FROM declared k
     JOIN pg_catalog.pg_class f ON f.oid = k.confrelid
     JOIN pg_catalog.pg_namespace fn ON fn.oid = f.relnamespace
     WHERE k.conrelid = ANY (%(p)s::oid[])

@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 
 import psycopg
 
@@ -79,6 +79,7 @@ class CopyDriver:
         self._busy: dict[int, TableName] = {}  # source backend pid -> target table
         self._asked: set[TableName] = set()
         self._yields: Counter[TableName] = Counter()
+        self._queuers: dict[TableName, str] = {}  # who waited last
         self._changed = asyncio.Event()
         self._allocator: Connection | None = None
         self._allocator_lock = asyncio.Lock()
@@ -140,7 +141,11 @@ class CopyDriver:
         return all(state is State.DONE for state in self._states.values())
 
     def _is_over(self) -> bool:
-        return self._ends() or not any(state in (State.PENDING, State.RUNNING) for state in self._states.values())
+        """Nothing runs and nothing can start: what is still pending waits for a table that needs a new snapshot."""
+        if self._ends():
+            return True
+        runs = any(state is State.RUNNING for state in self._states.values())
+        return not runs and not phases.runnable(self._plan.tables, self._states, self._waits)
 
     # workers -------------------------------------------------------------------------------------------------------
 
@@ -149,8 +154,6 @@ class CopyDriver:
             ready = phases.runnable(self._plan.tables, self._states, self._waits)
             ready = [plan for plan in ready if plan.target not in self._asked] or ready
             if not ready:
-                if not any(state is State.RUNNING for state in self._states.values()):
-                    return  # what is left waits for a table that needs another snapshot
                 self._changed.clear()
                 await self._changed.wait()
                 continue
@@ -189,7 +192,7 @@ class CopyDriver:
                     wants_out=lambda: self._wants_out(plan.target),
                 )
                 try:
-                    await table.run(source, target, snapshot.name)
+                    await self._unless_wanted_out(table, table.run(source, target, snapshot.name), plan.target)
                 except TableYielded:
                     self._yielded(plan)
                     return phases.Yielded()
@@ -207,6 +210,25 @@ class CopyDriver:
             self._busy.pop(source.pgconn.backend_pid, None)
             await _give_up(source)
 
+    async def _unless_wanted_out(self, copy: TableCopy, work: Coroutine[None, None, None], table: TableName) -> None:
+        """Do `work`, which asks between blocks whether to let go. A target that takes nothing (somebody's lock, a slow
+        disk) keeps it from asking, and our lock on the source must not outlast that: then it is cancelled."""
+        task = asyncio.ensure_future(work)
+        try:
+            patience = 2
+            while not task.done():
+                await asyncio.wait({task}, timeout=_QUEUE_EVERY / 2)
+                reason = self._wants_out(table)
+                if reason is not None and not copy.has_read:
+                    patience -= 1
+                    if patience == 0 and not task.done():
+                        raise reason
+            task.result()
+        finally:
+            if not task.done():
+                task.cancel()
+                await asyncio.wait({task})
+
     def _wants_out(self, table: TableName) -> type[Exception] | None:
         if self._ends():
             return Stopped
@@ -220,8 +242,9 @@ class CopyDriver:
             self._listener(
                 Note(
                     "copy_yields",
-                    f"The copy of {plan.source} gave way {self._yields[plan.target]} times to sessions that wait for"
-                    " a lock on it. Run their ALTER TABLE or TRUNCATE to its end, or set copy.lock_yield = false.",
+                    f"The copy of {plan.source} gave way {self._yields[plan.target]} times to sessions that want a lock"
+                    f" on it, the last one {self._queuers.get(plan.target, 'unknown')}. Let their ALTER TABLE or"
+                    " TRUNCATE run to its end, or set copy.lock_yield = false.",
                     "warning",
                     alert=True,
                 )
@@ -274,11 +297,12 @@ class CopyDriver:
                         table = self._busy.get(int(str(holder)))
                         if table is not None and table not in self._asked:
                             self._asked.add(table)
+                            self._queuers[table] = f"session {pid} ({user})"
                             self._listener(
                                 Note(
                                     "copy_yields_once",
-                                    f"Session {pid} ({user}) waits for a lock behind our copy of"
-                                    f" {self._tables[table].source}: letting it go first.",
+                                    f"The copy of {self._tables[table].source} lets {self._queuers[table]} go first,"
+                                    " which waits for a lock behind it.",
                                     "info",
                                 )
                             )

@@ -66,7 +66,11 @@ class Stopped(Exception):
 
 
 class TableCopy:
-    """One table's way from `source` to `target`. `wants_out` is asked between blocks."""
+    """One table's way from `source` to `target`. `wants_out` is asked between blocks.
+
+    Until `has_read` it may be cancelled at any time; afterwards it holds nothing on the source, and a cancelled COMMIT
+    would leave nobody knowing whether the table is copied.
+    """
 
     def __init__(
         self,
@@ -94,6 +98,7 @@ class TableCopy:
         self._wants_out = wants_out
         self._remarks = Remarks()
         self._orphans = 0
+        self.has_read = False
         self.rows = 0
         self.bytes = 0
 
@@ -110,11 +115,13 @@ class TableCopy:
             else:
                 await target.execute("SET CONSTRAINTS ALL DEFERRED")
             await self._rows(source, target)
+            self.has_read = True
+            # Every row is read: nobody on the source need wait for the target's COMMIT.
+            await source.execute("ROLLBACK")
             await self._mark(target)
             failpoints.reached("before_copy_table_commit")
             await target.execute("COMMIT")
             failpoints.reached("after_copy_table_commit")
-            await source.execute("ROLLBACK")
         except psycopg.Error as error:
             raise server_fault(error, where=where) from None
         except Fault as fault:

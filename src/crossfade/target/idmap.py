@@ -93,12 +93,15 @@ async def allocate_ahead(connection: Connection, state: IdState, olds: Collectio
     for old in absent:
         state.allocate(old)
     added = [write for write in state.take_writes() if isinstance(write, Created)]
-    await connection.execute(
-        statements.add_ids(state.keyspace),
-        ([entry.old.decode() for entry in added], [entry.new.decode() for entry in added]),
-    )
-    # Whoever was first wins: forget ours, read what is there.
-    state.rollback()
+    try:
+        await connection.execute(
+            statements.add_ids(state.keyspace),
+            ([entry.old.decode() for entry in added], [entry.new.decode() for entry in added]),
+        )
+    finally:
+        # Whoever was first wins: forget ours, read what is there. Cancelled (a copy that gives way) or failed, nobody
+        # knows whether they were written, and no row may use an id that is only in our memory.
+        state.rollback()
     # All of them once more: the cache may have let go of some meanwhile.
     await load(connection, state, olds)
     return len(absent)

@@ -1,38 +1,13 @@
-"""What psql does with the scripts of deploy/sql, without psql: variables put in, quoted as it quotes them.
-
-The embedded servers of some platforms come without psql. Knows `:name`, `:'name'` and `:"name"` outside comments and
-dollar quotes, which is all our scripts use; an unknown variable is an error, where psql would leave it standing.
-"""
+"""The scripts of deploy/sql for tests: their variables put in as psql does, and state.sql written from its source."""
 
 from __future__ import annotations
 
-import re
-from collections.abc import Mapping
 from pathlib import Path
+
+from crossfade.demo.scripts import render
 
 SCRIPTS = Path(__file__).parents[2] / "deploy" / "sql"
 STATE = Path(__file__).parents[2] / "src" / "crossfade" / "state" / "schema.sql"
-
-_TOKENS = re.compile(
-    r"""(?P<skip>--[^\n]*|\$\$.*?\$\$|::)|(?P<string>'(?:[^']|'')*')|:(?P<quote>['"]?)(?P<name>[A-Za-z_]\w*)(?P=quote)""",
-    re.DOTALL,
-)
-
-
-def render(text: str, variables: Mapping[str, str]) -> str:
-    """The script with its variables put in. Raises KeyError for one that has no value."""
-
-    def put(match: re.Match[str]) -> str:
-        if match["name"] is None:
-            return match[0]
-        value = variables[match["name"]]
-        if match["quote"] == "'":
-            return "'" + value.replace("'", "''") + "'"
-        if match["quote"] == '"':
-            return '"' + value.replace('"', '""') + '"'
-        return value
-
-    return _TOKENS.sub(put, text)
 
 
 def script(name: str, **variables: str) -> str:

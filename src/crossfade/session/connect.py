@@ -78,9 +78,7 @@ def conninfo(dsn: str, *, purpose: str, settings: Mapping[str, str] | None = Non
             where=purpose,
             do="Write it as in the manual page libpq-connstring, for example: host=db dbname=shop user=crossfade.",
         ) from None
-    pinned = {**_VALUES, **(settings or {})}
-    if not replication:
-        pinned = {**_TIMEOUTS, **pinned}
+    pinned = {**_VALUES, **_TIMEOUTS, **(settings or {})}
     ours = " ".join(f"-c {name}={_escape(value)}" for name, value in pinned.items())
     options = f"{given.pop('options', '') or ''} {ours}".strip()
     given.pop("application_name", None)
@@ -118,12 +116,14 @@ async def connect(
     except psycopg.OperationalError as error:
         raise connect_fault(error, endpoint=endpoint, text=text) from None
     connection.prepare_threshold = None
-    if not replication:
-        # Unknown to older servers (since 14 and 17), so these cannot be in `options`.
-        await connection.execute(
-            "SELECT pg_catalog.set_config(name, '0', false) FROM pg_catalog.pg_settings"
-            " WHERE name IN ('idle_session_timeout', 'transaction_timeout')"
-        )
+    # Unknown to older servers (since 14 and 17), so these cannot be in `options`. A walsender is idle as well: while
+    # the copy runs nobody talks to it (G1). And a session of ours that waits for somebody's lock must notice that we died:
+    # else it keeps the leader lock for as long.
+    await connection.execute(
+        "SELECT pg_catalog.set_config(name,"
+        " CASE name WHEN 'client_connection_check_interval' THEN '5s' ELSE '0' END, false) FROM pg_catalog.pg_settings"
+        " WHERE name IN ('idle_session_timeout', 'transaction_timeout', 'client_connection_check_interval')"
+    )
     return connection
 
 

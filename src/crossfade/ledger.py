@@ -27,10 +27,11 @@ class AckLedger:
     guessing here would lose rows for good, stopping loses minutes.
     """
 
-    __slots__ = ("_durable", "_idle", "_pending", "_received")
+    __slots__ = ("_between", "_durable", "_idle", "_pending", "_received")
 
     def __init__(self) -> None:
         self._received = NOWHERE
+        self._between = NOWHERE  # furthest position heard between transactions, whether or not they are applied
         self._idle = NOWHERE  # furthest position known to have nothing unapplied before it
         self._durable = NOWHERE
         self._pending: deque[Lsn] = deque()  # ends of transactions handed over and not durable, in commit order
@@ -50,8 +51,16 @@ class AckLedger:
         # An idle stream must still advance, or the source keeps WAL that other databases wrote (A3). But while anything
         # is unapplied the position lies past it (A4), and a position is written to progress before it is acknowledged:
         # a source ahead of our own record looks like a gap at the next start (A7).
-        if not self._pending and not mid_transaction:
-            self._idle = max(self._idle, position)
+        if mid_transaction:
+            return
+        self._between = max(self._between, position)
+        self._settle()
+
+    def _settle(self) -> None:
+        # What was heard while transactions were pending counts once they are durable. The server does not say it again
+        # before half of its wal_sender_timeout has passed, and `wait` or a shutdown would last as long.
+        if not self._pending:
+            self._idle = max(self._idle, self._between)
 
     def handed_over(self, end_lsn: Lsn) -> None:
         """A whole transaction is on its way to the target. `end_lsn` is its Commit's, never its `commit_lsn` (A1).
@@ -78,6 +87,7 @@ class AckLedger:
         while self._pending and self._pending[0] <= end_lsn:
             self._pending.popleft()
         self._durable = end_lsn
+        self._settle()
 
     def to_persist(self) -> Lsn | None:
         """An idle position worth writing to progress, or None when a commit will carry us past it anyway."""

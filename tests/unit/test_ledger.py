@@ -240,10 +240,20 @@ def test_A4_a_keepalive_while_a_transaction_waits_changes_nothing_but_received()
     ledger.handed_over(Lsn(20))
     ledger.heard(Lsn(90), mid_transaction=False)
     assert (ledger.received, ledger.applied, ledger.flush_position(), ledger.to_persist()) == (90, 10, 10, None)
+    ledger.handed_over(Lsn(120))
     ledger.made_durable(Lsn(20))
     assert (ledger.flush_position(), ledger.to_persist()) == (20, None)
+
+
+def test_A3_what_was_heard_while_a_transaction_waited_counts_once_it_is_durable() -> None:
+    """The server says a position once; waiting for it to be said again would take half of wal_sender_timeout."""
+    ledger = AckLedger()
+    ledger.resume(Lsn(10))
+    ledger.handed_over(Lsn(20))
     ledger.heard(Lsn(90), mid_transaction=False)
-    assert ledger.to_persist() == 90
+    ledger.heard(Lsn(95), mid_transaction=True)
+    ledger.made_durable(Lsn(20))
+    assert (ledger.flush_position(), ledger.to_persist(), ledger.applied) == (20, 90, 90)
 
 
 def test_an_idle_position_on_its_way_is_overtaken_by_a_transaction() -> None:

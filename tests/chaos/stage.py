@@ -18,7 +18,8 @@ from typing import Self
 import psycopg
 from psycopg.conninfo import make_conninfo
 
-from crossfade.demo.servers import Server, start_together
+from crossfade.demo.servers import Server
+from tests.chaos.ground import Ground
 from tests.chaos.proxy import Proxy
 from tests.oracles.compare import unequal
 from tests.oracles.model import ModelWriter, differences, read_state
@@ -27,9 +28,8 @@ from tests.oracles.snapshots import SnapshotChecker
 from tests.oracles.verdict import Verdict
 from tests.oracles.world import World
 from tests.oracles.writers import BankWriter, BulkWriter, Gate
-from tests.servers.clusters import Pair, Versions, choose, memory
-from tests.servers.daemon import Daemon, Workspace
-from tests.servers.databases import REPLICA_ROLE, ROLE, Databases, Side, make_roles
+from tests.servers.clusters import Versions
+from tests.servers.daemon import Daemon
 
 # Stale walsenders are gone soon, and slot positions survive a crash of the source only as of the last checkpoint (A8).
 _SOURCE = {"wal_sender_timeout": "4s", "max_prepared_transactions": "20", "log_replication_commands": "on"}
@@ -41,16 +41,6 @@ status_interval = "500ms"
 [log]
 level = "debug"
 """
-
-
-def versions() -> Versions:
-    """The oldest server chosen as the source, the newest as the target: one pair, as a migration would have it."""
-    chosen = choose().versions
-    if not chosen:
-        raise RuntimeError("no PostgreSQL server was found")
-    sources = sorted((v.source for v in chosen), key=lambda b: b.version_major)
-    targets = sorted((v.target for v in chosen), key=lambda b: b.version_major)
-    return Versions(sources[0], targets[-1])
 
 
 class Stage:
@@ -69,19 +59,21 @@ class Stage:
         extra: str = _EXTRA,
         source_settings: Mapping[str, str] | None = None,
     ) -> None:
-        self.folder = folder
         self.seed = seed
         self.verdict = Verdict()
         self.gate = Gate()
-        self._on = on or versions()
+        self._ground = Ground(
+            folder,
+            on=on,
+            replica_role=replica_role,
+            source_settings={**_SOURCE, **(source_settings or {})},
+            target_settings=_TARGET,
+        )
         self._bulk = bulk
         self._pace = pace
         self._banks = banks
-        self._replica_role = replica_role
         self._extra = extra
-        self._source_settings = source_settings or {}
         self._stack = contextlib.ExitStack()
-        self._daemons = 0
         self.copies = 0  # finished comparisons
 
     # -- life
@@ -97,32 +89,15 @@ class Stage:
         self._stack.close()
 
     def _build(self) -> Self:
-        base = memory()
-        self.source = Server(
-            self._on.source, name="chaos-source", base=base, settings={**_SOURCE, **self._source_settings}
-        )
-        self.target = Server(self._on.target, name="chaos-target", base=base, settings=_TARGET)
-        for server in (self.source, self.target):
-            self._stack.callback(server.close)
-        start_together(self.source, self.target)
-        pair = Pair(self.source, self.target)
-        make_roles(pair)
-        for server in (self.source, self.target):
-            pair.admin(server).execute("CREATE DATABASE shop TEMPLATE template0")
-            pair.admin(server).close()
-        self.databases = Databases(
-            Side(self.source, "shop", ROLE),
-            Side(self.target, "shop", REPLICA_ROLE if self._replica_role else ROLE),
-            replica_role=self._replica_role,
-        )
+        ground = self._stack.enter_context(self._ground)
+        self.source, self.target, self.databases = ground.source, ground.target, ground.databases
         self.world = World(self.databases.source_admin, self.databases.target_admin, bulk=self._bulk)
         self.world.build()
         self.databases.grant()
         self.databases.publish(*self.world.published, append=self.world.appended)
         self.to_source = self._stack.enter_context(Proxy(self.source.port, seed=self.seed))
         self.to_target = self._stack.enter_context(Proxy(self.target.port, seed=self.seed + 1))
-        self.workspace = Workspace(self.folder, self.databases)
-        self.workspace.slot = "crossfade"
+        self.workspace = ground.workspace
         self.workspace.write(
             self.world.mapping,
             source_dsn=make_conninfo(self.databases.source_dsn, port=self.to_source.port),
@@ -153,7 +128,6 @@ class Stage:
         for daemon in self.workspace.daemons:
             with contextlib.suppress(ProcessLookupError, AssertionError):
                 daemon.signal(signal.SIGCONT)
-        self.workspace.close()
 
     # -- the daemon
 

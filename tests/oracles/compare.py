@@ -7,6 +7,7 @@ occurs equally often on both.
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from dataclasses import dataclass
 from typing import Final
@@ -23,13 +24,16 @@ class Pair:
     name: str
     source: str  # SELECT list over public.<name>
     target: str  # SELECT list over app.<name>
+    became: str = ""  # the target's name, when it is another one
 
 
-def _utc(column: str) -> str:
+def utc(column: str) -> str:
+    """A local time of the source as the instant it is."""
     return f"{column} AT TIME ZONE '{ZONE}'"
 
 
-def _old(keyspace: str, column: str) -> str:
+def old_id(keyspace: str, column: str) -> str:
+    """A target id taken back to the source's, as text."""
     return f"(SELECT m.old::text FROM crossfade.id_{keyspace} m WHERE m.new = t.{column})"
 
 
@@ -40,23 +44,23 @@ def _same(name: str, *columns: str) -> Pair:
 PAIRS: Final = (
     Pair(
         "accounts",
-        f"id::text, code, balance, {_utc('opened_at')}, note",
-        f"{_old('account', 'id')}, code, balance, opened_at, note",
+        f"id::text, code, balance, {utc('opened_at')}, note",
+        f"{old_id('account', 'id')}, code, balance, opened_at, note",
     ),
     Pair(
         "transfers",
-        f"id, txn_no, debit_id::text, debit_code, credit_id::text, credit_code, amount, {_utc('made_at')}",
-        f"id, txn_no, {_old('account', 'debit_id')}, debit_code, {_old('account', 'credit_id')}, credit_code, amount,"
-        " made_at",
+        f"id, txn_no, debit_id::text, debit_code, credit_id::text, credit_code, amount, {utc('made_at')}",
+        f"id, txn_no, {old_id('account', 'debit_id')}, debit_code, {old_id('account', 'credit_id')}, credit_code,"
+        " amount, made_at",
     ),
     _same("counter", "only_row", "n"),
     _same("ledger", "txn_no", "writer", "kind", "once_rows", "once_sum", "transfer_rows"),
     _same("once", "txn_no", "value", "body"),
-    Pair("items", f"id, label, n, big, note, {_utc('seen_at')}", "id, label, n, big, note, seen_at"),
-    Pair("people", f"id::text, name, {_utc('born')}, big", f"{_old('person', 'id')}, name, born, big"),
-    Pair("badges", "id, person_id::text, body", f"id, {_old('person', 'person_id')}, body"),
+    Pair("items", f"id, label, n, big, note, {utc('seen_at')}", "id, label, n, big, note, seen_at"),
+    Pair("people", f"id::text, name, {utc('born')}, big", f"{old_id('person', 'id')}, name, born, big"),
+    Pair("badges", "id, person_id::text, body", f"id, {old_id('person', 'person_id')}, body"),
     _same("twins", "a", "b", "big"),
-    Pair("bulk", f"id, n, body, {_utc('at')}", "id, n, body, at"),
+    Pair("bulk", f"id, n, body, {utc('at')}", "id, n, body, at"),
     _same("marks", "id", "why"),
     _same("model_steps", "id"),
     *(_same(f"cross_{i}", "id", "n") for i in range(CROSS)),
@@ -80,7 +84,7 @@ def unequal(source: str, target: str, pairs: tuple[Pair, ...] = PAIRS) -> list[s
     options = "-c timezone=UTC -c jit=off"
     with psycopg.connect(source, options=options) as left, psycopg.connect(target, options=options) as right:
         for pair in pairs:
-            ours, theirs = f"public.{pair.name}", f"app.{pair.name}"
+            ours, theirs = f"public.{pair.name}", f"app.{pair.became or pair.name}"
             one = left.execute(_digest(pair.source, ours)).fetchone()
             two = right.execute(_digest(pair.target, theirs)).fetchone()
             if one == two:
@@ -93,9 +97,8 @@ def unequal(source: str, target: str, pairs: tuple[Pair, ...] = PAIRS) -> list[s
                 f" {missing.total()} missing, such as {[r[:160] for r in list(missing)[:3]]};"
                 f" {surplus.total()} surplus, such as {[r[:160] for r in list(surplus)[:3]]}"
             )
-        for keyspace in ("account", "person"):
-            if not any(f"id_{keyspace}" in pair.target for pair in pairs):
-                continue
+        mapped = {name for pair in pairs for name in re.findall(r"crossfade\.id_(\w+)", pair.target)}
+        for keyspace in sorted(mapped):
             row = right.execute(
                 f"SELECT count(*), count(DISTINCT old), count(DISTINCT new) FROM crossfade.id_{keyspace}".encode()
             ).fetchone()

@@ -35,6 +35,12 @@ MadeDurable = Callable[[Lsn], None]
 IdlePersisted = Callable[[Lsn], None]
 SamplePassed = Callable[[Lsn], datetime | None]
 
+# A batch that is full by bytes can keep the exact path busy for many seconds: until then nothing would be durable, lag
+# would stand still for whoever looks at it, and a crash would throw all of it away. Seconds, and transactions between
+# two looks at the clock.
+_COMMIT_AFTER: Final = 0.5
+_SLICE: Final = 100
+
 
 class Applier:
     """One ordered apply. `durable` is called after each COMMIT returned, in order, with the position it made durable,
@@ -110,27 +116,34 @@ class Applier:
 
     async def _batch(self, batch: list[Piece]) -> None:
         try:
-            try:
-                await self._transaction(batch, "exact")
-            except (RowRefused, Rebuild) as fault:
-                if len(batch) == 1 and not isinstance(fault, Rebuild):
-                    raise
-                for piece in batch:
-                    await self._transaction([piece], "exact_single")
+            rest = batch
+            while rest:
+                self._busy_since = time.monotonic()
+                try:
+                    rest = rest[await self._transaction(rest, "exact") :]
+                except (RowRefused, Rebuild) as fault:
+                    if len(rest) == 1 and not isinstance(fault, Rebuild):
+                        raise
+                    for piece in rest:
+                        await self._transaction([piece], "exact_single")
+                    rest = []
         finally:
             self._pipe.released(sum(piece.cost for piece in batch))
 
-    async def _transaction(self, pieces: list[Piece], level: str) -> None:
-        """Apply whole transactions as one target transaction."""
+    async def _transaction(self, pieces: list[Piece], level: str) -> int:
+        """Apply whole transactions as one target transaction; returns how many: those that fit into its time."""
         started = time.monotonic()
         await self._replayer.begin()
         try:
-            for piece in pieces:
-                await self._replayer.apply(piece)
-            await self._commit(pieces, started, level)
+            done = 0
+            while done < len(pieces) and time.monotonic() - started < _COMMIT_AFTER:
+                await self._replayer.apply(pieces[done : done + _SLICE])
+                done = min(len(pieces), done + _SLICE)
+            await self._commit(pieces[:done], started, level)
         except Fault:
             await self._take_back()
             raise
+        return done
 
     async def _in_pieces(self, first: Piece) -> bool:
         """Apply one large transaction; True when the stream ended inside it (dropped: the source sends it again)."""
@@ -139,7 +152,7 @@ class Applier:
         piece = first
         try:
             while True:
-                await self._replayer.apply(piece)
+                await self._replayer.apply([piece])
                 await self._replayer.write_ids()
                 self._pipe.released(piece.cost)
                 if piece.commit is not None:

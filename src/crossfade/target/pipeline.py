@@ -65,7 +65,9 @@ class Pipeline:
         try:
             pgconn.enter_pipeline_mode()
             results = await self._connection.wait(generators.pipeline_communicate(pgconn, commands))
-            # It returns once all is sent; what has not been answered by then is fetched one by one, the sync last.
+            # It returns once all is queued: the rest of a big value may still wait in libpq.
+            await self._connection.wait(generators.send(pgconn))
+            # What has not been answered by then is fetched one by one, the sync last.
             while len(results) <= len(expected):
                 results.append(await self._connection.wait(generators.fetch_many(pgconn)))
             pgconn.exit_pipeline_mode()

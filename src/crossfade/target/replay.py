@@ -51,11 +51,17 @@ class _Step:
     """One statement to run, and what to do should it not find its row: `row` is what to insert, `other` another key."""
 
     codec: RowCodec
+    final_lsn: Lsn
     operation: Operation
     text: bytes
     parameters: Parameters
     row: list[Cell] | None = None
     other: Parameters | None = None
+
+    @property
+    def place(self) -> str:
+        """The table and the transaction, for whoever reads the error."""
+        return f"{self.codec.plan.target}{_transaction(self.final_lsn)}"
 
 
 class Replayer:
@@ -84,7 +90,7 @@ class Replayer:
         self._defers = not replica_role or any(table.applied_as_origin for table in plan.tables)
         self._pipeline = Pipeline(connection)
         self._texts = _Texts()
-        self._codecs: dict[int, tuple[Relation, RowCodec | None]] = {}
+        self._codecs: dict[int, tuple[Relation, RowCodec]] = {}
         self._in_replica_role = False
         self._has_savepoint = False
         self._remarks = Remarks()
@@ -134,39 +140,46 @@ class Replayer:
 
     # changes -------------------------------------------------------------------------------------------------------
 
-    async def apply(self, piece: Piece) -> None:
-        """Apply one piece, in order. Raises a Fault naming the table and the transaction; the caller rolls back."""
-        where = f"the transaction whose commit is at {piece.begin.final_lsn}"
-        if piece.is_first:
-            for state in self._ids.values():
-                state.begin_transaction()
+    async def apply(self, pieces: Sequence[Piece]) -> None:
+        """Apply pieces in order, whole transactions or one piece of a large one.
+
+        Ids are loaded once for all of them, and runs of statements do not end with a source transaction: many small
+        ones share a round trip. Raises a Fault naming the table and the transaction; the caller rolls back.
+        """
+        where = ""
         try:
-            await self._load_ids(piece)
+            await self._load_ids(pieces)
             steps: list[_Step] = []
             size = 0
-            for change in piece.changes:
-                if isinstance(change, Truncation):
-                    await self._run(steps)
-                    steps, size = [], 0
-                    await self._truncate(change, piece.begin.final_lsn)
-                    continue
-                step = self._step(change, piece.begin.final_lsn)
-                if step is not None:
-                    steps.append(step)
-                    size += sum(len(value) for value in step.parameters if value is not None)
-                    if len(steps) >= _RUN or size >= _RUN_BYTES:
+            for piece in pieces:
+                where = _transaction(piece.begin.final_lsn)
+                if piece.is_first:
+                    for state in self._ids.values():
+                        state.begin_transaction()
+                for change in piece.changes:
+                    if isinstance(change, Truncation):
                         await self._run(steps)
                         steps, size = [], 0
+                        await self._truncate(change, piece.begin.final_lsn)
+                        continue
+                    step = self._step(change, piece.begin.final_lsn)
+                    if step is not None:
+                        steps.append(step)
+                        size += sum(len(value) for value in step.parameters if value is not None)
+                        if len(steps) >= _RUN or size >= _RUN_BYTES:
+                            await self._run(steps)
+                            steps, size = [], 0
+                if piece.commit is not None:
+                    self._settle_orphans()
             await self._run(steps)
-            if piece.commit is not None:
-                self._settle_orphans()
         except Fault as fault:
-            fault.where = f"{fault.where}, in {where}" if fault.where else where
+            if _IN not in fault.where:
+                fault.where = f"{fault.where or 'target'}{where}"
             raise
         except psycopg.Error as error:
-            raise server_fault(error, where=where) from None
+            raise server_fault(error, where=f"target{where}") from None
 
-    def _codec(self, relation: Relation) -> RowCodec | None:
+    def _codec(self, relation: Relation) -> RowCodec:
         known = self._codecs.get(relation.oid)
         if known is not None and known[0] is relation:
             return known[1]
@@ -187,39 +200,36 @@ class Replayer:
         from_lsn = self._from_lsn.get(table)
         return from_lsn is not None and final_lsn < from_lsn
 
-    async def _load_ids(self, piece: Piece) -> None:
+    async def _load_ids(self, pieces: Sequence[Piece]) -> None:
         if not self._ids:
             return
         wanted: dict[str, set[bytes]] = {name: set() for name in self._ids}
-        for change in piece.changes:
-            if isinstance(change, Truncation) or self._is_copied(change.relation.table, piece.begin.final_lsn):
-                continue
-            codec = self._codec(change.relation)
-            if codec is None:
-                continue
-            message = change.message
-            if not isinstance(message, Delete):
-                codec.ids_in(message.new, wanted)
-            if not isinstance(message, Insert) and message.old is not None:
-                codec.ids_in(message.old, wanted)
+        for piece in pieces:
+            for change in piece.changes:
+                if isinstance(change, Truncation) or self._is_copied(change.relation.table, piece.begin.final_lsn):
+                    continue
+                codec = self._codec(change.relation)
+                message = change.message
+                if not isinstance(message, Delete):
+                    codec.ids_in(message.new, wanted)
+                if not isinstance(message, Insert) and message.old is not None:
+                    codec.ids_in(message.old, wanted)
         await idmap.load_all(self._connection, self._ids, wanted)
 
     def _step(self, change: Change, final_lsn: Lsn) -> _Step | None:
         if self._is_copied(change.relation.table, final_lsn):
             return None
         codec = self._codec(change.relation)
-        if codec is None:
-            return None
         clock = self._remarks.clock
         message = change.message
         if isinstance(message, Insert):
             row = codec.row(message.new, None, self._remarks)
-            step = _Step(codec, Operation.INSERT, self._texts.insert(codec.plan), _complete(row))
+            step = _Step(codec, final_lsn, Operation.INSERT, self._texts.insert(codec.plan), _complete(row))
         elif isinstance(message, Update):
-            step = self._update(codec, message)
+            step = self._update(codec, message, final_lsn)
         else:
             key = codec.key_of_old(message.old, None, self._remarks)
-            step = _Step(codec, Operation.DELETE, self._texts.delete(codec.plan), key.cells, other=key.other)
+            step = _Step(codec, final_lsn, Operation.DELETE, self._texts.delete(codec.plan), key.cells, other=key.other)
             if not key.cells:
                 self.tally.conflicts[codec.plan.target, "missing_row"] += 1
                 return None
@@ -229,7 +239,7 @@ class Replayer:
             clock.clear()
         return step
 
-    def _update(self, codec: RowCodec, message: Update) -> _Step:
+    def _update(self, codec: RowCodec, message: Update, final_lsn: Lsn) -> _Step:
         plan = codec.plan
         if message.old is not None:
             key = codec.key_of_old(message.old, message.new, self._remarks)
@@ -240,7 +250,7 @@ class Replayer:
             key = codec.key_of_row(row)
         if not key.cells:
             # The map never saw the old key, so the row was never written: as for any missing row.
-            return _Step(codec, Operation.UPDATE, statements.nothing(), (), row=row)
+            return _Step(codec, final_lsn, Operation.UPDATE, statements.nothing(), (), row=row)
         # A key that stayed is not written: a GENERATED ALWAYS one must not be, the others need not.
         moves = tuple(row[place] for place in codec.key_places) != key.cells
         assigned = [
@@ -259,7 +269,7 @@ class Replayer:
                 do="Grant our role SET ON PARAMETER session_replication_role, or make the column GENERATED BY DEFAULT.",
             )
         other = (*values, *key.other) if key.other is not None else None
-        return _Step(codec, Operation.UPDATE, text, (*values, *key.cells), row=row, other=other)
+        return _Step(codec, final_lsn, Operation.UPDATE, text, (*values, *key.cells), row=row, other=other)
 
     # statements ----------------------------------------------------------------------------------------------------
 
@@ -286,7 +296,7 @@ class Replayer:
             counts = await self._pipeline.run(batch)
         except StatementFailed as failed:
             owner = owners[failed.index]
-            where = str(owner.codec.plan.target) if owner is not None else "target"
+            where = owner.place if owner is not None else steps[0].place
             raise result_fault(failed.result, where=where) from None
         odd = [step.codec.plan for step, count in zip(owners, counts, strict=True) if step is not None and count != 1]
         if odd:
@@ -306,7 +316,7 @@ class Replayer:
         if count > 1:
             raise RowRefused(
                 f"One change touched {count} rows: the key the mapping found is not unique on the target.",
-                where=str(plan.target),
+                where=step.place,
                 means="Nothing of that transaction was applied; the slot keeps it.",
                 do="Give the target table the unique key `crossfade check` names.",
             )
@@ -318,7 +328,7 @@ class Replayer:
             reason = "and the mapping says stop" if is_complete else "and its image is not complete (unchanged TOAST)"
             raise RowRefused(
                 f"An update found no row to change, {reason}.",
-                where=str(plan.target),
+                where=step.place,
                 means="The target lost a row it should have. Nothing of that transaction was applied.",
                 do="Find out who deletes on the target; put the row back, then `crossfade resume`.",
             )
@@ -335,14 +345,14 @@ class Replayer:
         try:
             return (await self._pipeline.run(batch))[-1]
         except StatementFailed as failed:
-            raise result_fault(failed.result, where=str(step.codec.plan.target)) from None
+            raise result_fault(failed.result, where=step.place) from None
 
     async def _truncate(self, truncation: Truncation, final_lsn: Lsn) -> None:
-        plans: list[TablePlan] = []
-        for relation in truncation.relations:
-            codec = None if self._is_copied(relation.table, final_lsn) else self._codec(relation)
-            if codec is not None:
-                plans.append(codec.plan)
+        plans = [
+            self._codec(relation).plan
+            for relation in truncation.relations
+            if not self._is_copied(relation.table, final_lsn)
+        ]
         for plan in plans:
             if plan.policies.truncate is OnTruncate.STOP:
                 raise RowRefused(
@@ -410,6 +420,13 @@ class _Texts:
                 self._known.clear()
             text = self._known[key] = compose()
         return text
+
+
+_IN: Final = ", in the transaction whose commit is at "
+
+
+def _transaction(final_lsn: Lsn) -> str:
+    return f"{_IN}{final_lsn}"
 
 
 _SET_REPLICA: Final = b"SET LOCAL session_replication_role = replica"

@@ -1,0 +1,159 @@
+"""A daemon that follows, for tests of what the source's changes become on the target.
+
+`follow` makes both schemas, publishes the source's tables as a DBA would, and starts `crossfade run`; the test then
+writes on the source, waits for positions and looks at the target. Cases that only have to end well share one daemon
+through `shared`, each with tables of its own. Knows no cases.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+import urllib.request
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from psycopg import sql
+
+from tests.servers.clusters import Pair
+from tests.servers.daemon import Daemon, Workspace
+from tests.servers.databases import Databases, Query, fresh
+
+SAME = "version: 1\nschemas: {public: public}\n"
+
+_TABLES = """
+SELECT n.nspname, c.relname FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+WHERE c.relkind IN ('r', 'p') AND NOT c.relispartition AND c.relpersistence = 'p'
+AND n.nspname !~ '^pg_' AND n.nspname NOT IN ('information_schema', 'crossfade') ORDER BY 1, 2
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Followed:
+    """Both databases and the daemon between them."""
+
+    databases: Databases
+    workspace: Workspace
+    daemon: Daemon
+
+    def write(self, *scripts: Query) -> None:
+        """Each script is one source transaction (unless it says BEGIN itself); then wait until all are durable."""
+        for script in scripts:
+            self.databases.source.execute(script)
+        self.daemon.wait_until_caught_up()
+
+    def at_once(self, *scripts: Query) -> None:
+        """The same, but the daemon stands still meanwhile, so that it meets them all together: one batch."""
+        self.daemon.signal(signal.SIGSTOP)
+        try:
+            for script in scripts:
+                self.databases.source.execute(script)
+        finally:
+            self.daemon.signal(signal.SIGCONT)
+        self.daemon.wait_until_caught_up()
+
+    def source(self, query: Query) -> list[tuple[Any, ...]]:
+        return self.databases.source.execute(query)
+
+    def target(self, query: Query) -> list[tuple[Any, ...]]:
+        return self.databases.target.execute(query)
+
+    def assert_equal(self, *tables: str, columns: str = "*") -> None:
+        """The same multiset of rows on both sides, each as the server prints it."""
+        for table in tables:
+            query = f"SELECT (t.*)::text FROM (SELECT {columns} FROM {table}) t ORDER BY 1"
+            assert self.target(query) == self.source(query), table
+
+    def failure(self) -> str:
+        """Wait until it cannot go on; what it says then, where `status` finds it."""
+        self.daemon.wait_for_phase("failed", timeout=30)
+        self.daemon.wait_for(lambda: self._error() is not None, "the reason", timeout=10, may_exit=True)
+        return str(self._error())
+
+    def _error(self) -> str | None:
+        error: str | None = self.databases.target.value("SELECT error FROM crossfade.workflows")
+        return error
+
+    def resume(self) -> None:
+        """Tell it that the cause is gone, and wait until it has caught up."""
+        assert self.workspace.run("resume").returncode == 0
+        self.daemon.wait_until_caught_up()
+
+    def metric(self, name: str, **labels: str) -> float:
+        """The sum of a metric's samples that have these labels."""
+        address = f"http://127.0.0.1:{self.workspace.port}/metrics"
+        with urllib.request.urlopen(address, timeout=5) as answer:
+            text = answer.read().decode()
+        wanted = [f'{label}="{value}"' for label, value in labels.items()]
+        samples = [line for line in text.splitlines() if line.startswith(f"{name}{{")]
+        assert samples, f"no metric {name}"
+        return sum(float(line.rsplit(" ", 1)[1]) for line in samples if all(each in line for each in wanted))
+
+    def stop(self) -> None:
+        assert self.daemon.terminate() == 0
+
+
+def publish(databases: Databases, *, append: Sequence[str] = ()) -> None:
+    """Every table of the source, as `crossfade check` prints it; those named by `append` for INSERT and TRUNCATE."""
+    names = [sql.Identifier(*row).as_string(None) for row in databases.source.execute(_TABLES)]
+    databases.publish(*(name for name in names if name not in append), append=append)
+
+
+def prepared(
+    workspace: Workspace,
+    mapping: str = SAME,
+    *,
+    source: str,
+    target: str | None = None,
+    append: Sequence[str] = (),
+    extra: str = "",
+) -> Workspace:
+    """Both schemas (the same, unless `target` says otherwise; rows are the source's alone), publications, files."""
+    databases = workspace.databases
+    databases.prepare(source, source if target is None else target)
+    publish(databases, append=append)
+    return workspace.write(mapping, extra=extra)
+
+
+def follow(
+    workspace: Workspace,
+    mapping: str = SAME,
+    *,
+    source: str,
+    target: str | None = None,
+    rows: str = "",
+    append: Sequence[str] = (),
+    extra: str = "",
+) -> Followed:
+    """`prepared`, then `rows` on the source, then a daemon that has copied them and streams."""
+    prepared(workspace, mapping, source=source, target=target, append=append, extra=extra)
+    if rows:
+        workspace.databases.source.execute(rows)
+    daemon = workspace.daemon()
+    daemon.wait_for_phase("streaming")
+    return Followed(workspace.databases, workspace, daemon)
+
+
+@contextlib.contextmanager
+def shared(
+    servers: Pair,
+    folder: Path,
+    mapping: str = SAME,
+    *,
+    replica_role: bool,
+    source: str,
+    target: str | None = None,
+    rows: str = "",
+    append: Sequence[str] = (),
+) -> Iterator[Followed]:
+    """`follow` for a whole module, on databases of its own; the daemon must end well."""
+    with fresh(servers, replica_role=replica_role) as databases:
+        workspace = Workspace(folder, databases)
+        try:
+            followed = follow(workspace, mapping, source=source, target=target, rows=rows, append=append)
+            yield followed
+            followed.stop()
+        finally:
+            workspace.close()

@@ -9,11 +9,18 @@ PostgreSQL: libpq-ssl ("Protection Provided in Different Modes"), auth-pg-hba-co
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Final
 
 from crossfade.faults import Fault, Policy
 from crossfade.findings import Kind, Severity
 from crossfade.preflight.facts import Link, Replication, Role
 from crossfade.preflight.remarks import Remark, Side, quoted, remark
+
+_KINDS: Final = {
+    Policy.UNREACHABLE: Kind.UNREACHABLE,
+    Policy.RETRY: Kind.UNREACHABLE,
+    Policy.CONFIGURATION: Kind.CONFIGURATION,
+}
 
 
 def unreachable(side: Side, fault: Fault, *, database: str, role: str) -> Remark:
@@ -31,15 +38,15 @@ def unreachable(side: Side, fault: Fault, *, database: str, role: str) -> Remark
             sql=[f"GRANT CONNECT ON DATABASE {quoted(database)} TO {quoted(role)};"],
             kind=Kind.UNREACHABLE,
         )
-    lost = fault.policy in {Policy.UNREACHABLE, Policy.RETRY}
+    kind = _KINDS.get(fault.policy, Kind.READINESS)
     return remark(
         side,
         Severity.ERROR,
-        "unreachable" if lost else "not_examined",
+        "unreachable" if kind is Kind.UNREACHABLE else "not_examined",
         side.value,
         str(fault),
         remedy="Mend this, then check again: not everything could be examined on this side.",
-        kind=Kind.UNREACHABLE if lost else Kind.READINESS,
+        kind=kind,
     )
 
 

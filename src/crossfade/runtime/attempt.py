@@ -130,13 +130,16 @@ class Attempt:
             self._state.component = "setup"
             if not await self._lead(target):
                 return
-            await schema.ensure(target)
-            self._state.pause(await workflow.announce(target, self._name) or self._state.paused)
             system = await slot.identify_system(replication)
-            stored = await progress.load(target, self._name)
+            stored = await self._stored(target)
             if stored is not None:
+                await self._announce(target)
                 await self._check_continuity(stack, stored, system)
             plan = self._accept(await examine(self._settings, self._spec, resuming=stored is not None), stored)
+            if stored is None:
+                # Not a line sooner: whoever is refused at the first start finds both databases as they were.
+                await schema.ensure(target)
+                await self._announce(target)
             failpoints.reached("after_check")
             async with asyncio.TaskGroup() as group:
                 group.create_task(self._source_watch().run(), name="source.watch")
@@ -194,6 +197,16 @@ class Attempt:
             )
 
     # before anything is touched --------------------------------------------------------------------------------------
+
+    async def _stored(self, target: Connection) -> Progress | None:
+        """Where this workflow stands; None when it never began, with or without our tables being there."""
+        if not await schema.exists(target):
+            return None
+        await schema.ensure(target)
+        return await progress.load(target, self._name)
+
+    async def _announce(self, target: Connection) -> None:
+        self._state.pause(await workflow.announce(target, self._name) or self._state.paused)
 
     async def _check_continuity(self, stack: AsyncExitStack, stored: Progress, system: slot.System) -> None:
         """Everything that says whether going on from the stored position misses nothing."""

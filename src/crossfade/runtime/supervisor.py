@@ -48,7 +48,8 @@ from crossfade.telemetry.pulse import pulse
 from crossfade.telemetry.status import StatusBook
 
 _EXITS = {Policy.REFUSED: 3, Policy.CONFIGURATION: 78, Policy.LOCKED: 4, Policy.UNREACHABLE: 5}
-# How long a slot may be held by our own session of before: wal_sender_timeout's default, and a little.
+# A slot may be held by our own session of before until wal_sender_timeout ends it; whoever holds it for half as long
+# again is a stranger. The source's own setting counts; these seconds where it cannot be read or is off.
 _SLOT_PATIENCE = 90.0
 _WORST_FIRST = (Policy.CONFIGURATION, Policy.REFUSED, Policy.FAILED, Policy.LOCKED, Policy.UNREACHABLE, Policy.RETRY)
 
@@ -81,6 +82,7 @@ class Daemon:
         self._both_answered = False
         self._has_failed = False
         self._slot_wait = 0.0
+        self._slot_patience = _SLOT_PATIENCE
 
     def _observe(self, event: Event) -> None:
         self._book.observe(event)
@@ -187,7 +189,7 @@ class Daemon:
             await self._leave_word(fault)
             return _EXITS[policy]
         if policy is Policy.LOCKED:
-            if self._options.no_wait and (not fault.sqlstate or self._slot_wait > _SLOT_PATIENCE):
+            if self._options.no_wait and (not fault.sqlstate or self._slot_wait > self._slot_patience):
                 self._tell(fault, None)
                 return 4
             await self._end_former_walsender()
@@ -266,7 +268,8 @@ class Daemon:
             return False
 
     async def _end_former_walsender(self) -> None:
-        """End a walsender of ours that still holds the slot, on a line the server thinks alive (B3)."""
+        """End a walsender of ours that still holds the slot, on a line the server thinks alive (B3); and learn how long
+        the source itself would have let it."""
         try:
             connection = await connect(self._settings.source.dsn.get_secret_value(), purpose="setup", endpoint="source")
             try:
@@ -276,6 +279,12 @@ class Daemon:
                     " WHERE s.slot_name = %s AND a.usename = current_user AND a.application_name = 'crossfade stream'",
                     (self._settings.stream.slot,),
                 )
+                cursor = await connection.execute(
+                    "SELECT setting::bigint / 1000.0 FROM pg_settings WHERE name = 'wal_sender_timeout'"
+                )
+                row = await cursor.fetchone()
+                if row is not None and float(str(row[0])) > 0:
+                    self._slot_patience = 1.5 * float(str(row[0]))
             finally:
                 await connection.close()
         except (Fault, psycopg.Error):

@@ -17,7 +17,7 @@ import psycopg
 from psycopg import pq
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
-from crossfade.faults import Fault, Transient, Unreachable, from_sqlstate
+from crossfade.faults import Fault, Misconfigured, Transient, Unreachable, from_sqlstate
 
 Connection = psycopg.AsyncConnection[tuple[object, ...]]
 
@@ -68,14 +68,15 @@ def conninfo(dsn: str, *, purpose: str, settings: Mapping[str, str] | None = Non
     """The connection string with settings pinned and our `application_name`.
 
     What an operator wrote for keepalives, connect_timeout and `options` is kept (ours come after, and win for the
-    settings that must hold). Raises `Unreachable` for a DSN libpq cannot read; the DSN is never shown (secrets).
+    settings that must hold). Raises `Misconfigured` for a DSN libpq cannot read; the DSN is never shown (secrets).
     """
     try:
         given = conninfo_to_dict(dsn)
     except psycopg.Error:
-        raise Unreachable(
+        raise Misconfigured(
             "The connection string cannot be read by libpq.",
-            where=purpose,
+            where=f"dsn ({purpose})",
+            means="Nothing was changed.",
             do="Write it as in the manual page libpq-connstring, for example: host=db dbname=shop user=crossfade.",
         ) from None
     pinned = {**_VALUES, **_TIMEOUTS, **(settings or {})}
@@ -107,7 +108,8 @@ async def connect(
 ) -> Connection:
     """Open one connection.
 
-    Raises `Unreachable` (cannot connect, refused) or `Transient` (starting up, too many clients).
+    Raises `Unreachable` (cannot connect, refused), `Transient` (starting up, too many clients) or `Misconfigured` (no
+    connection string at all).
     `purpose` ends up in application_name ("crossfade copy"); `endpoint` is "source" or "target", for messages.
     """
     text = conninfo(dsn, purpose=purpose, settings=settings, replication=replication)

@@ -83,28 +83,35 @@ class Applier:
         return time.monotonic() - self._busy_since if self._busy_since is not None else 0.0
 
     async def run(self) -> None:
-        """Apply until the end of the stream. Raises the fault that stopped it, everything uncommitted rolled back."""
+        """Apply until the end of the stream. Raises the fault that stopped it, everything uncommitted rolled back.
+
+        No name here holds a piece while another is waited for: one may be a gigabyte.
+        """
         while True:
             self._busy_since = None
             await self._pipe.arrived()
-            item = self._pipe.take()
-            if item is None:
-                continue
             self._busy_since = time.monotonic()
-            if isinstance(item, EndOfStream):
+            coming = self._coming()
+            if coming is EndOfStream:
                 return
-            if isinstance(item, Idle):
-                await self._idle(item.position)
-            elif item.is_whole:
-                await self._batch(self._gather(item))
-            else:
-                ended = await self._in_pieces(item)
-                if ended:
-                    return
+            if coming is Idle:
+                await self._idle()
+            elif coming is Piece:
+                await self._batch(self._gather())
+            elif await self._in_pieces():
+                return
 
-    def _gather(self, first: Piece) -> list[Piece]:
+    def _coming(self) -> type[EndOfStream | Idle | Piece] | None:
+        """What is next in the pipe: for a Piece, a whole transaction; None: the first piece of a large one."""
+        item = self._pipe.peek()
+        if isinstance(item, Piece):
+            return Piece if item.is_whole else None
+        return type(item) if item is not None else Idle
+
+    def _gather(self) -> list[Piece]:
         """Every whole transaction that has arrived meanwhile, within the limit: many when behind, few when idle."""
-        batch, cost = [first], first.cost
+        batch: list[Piece] = []
+        cost = 0
         while cost < self._batch_bytes:
             following = self._pipe.peek()
             if not isinstance(following, Piece) or not following.is_whole:
@@ -145,13 +152,14 @@ class Applier:
             raise
         return done
 
-    async def _in_pieces(self, first: Piece) -> bool:
+    async def _in_pieces(self) -> bool:
         """Apply one large transaction; True when the stream ended inside it (dropped: the source sends it again)."""
         started = time.monotonic()
         await self._replayer.begin()
-        piece = first
+        piece = self._pipe.take()
         try:
             while True:
+                assert isinstance(piece, Piece)
                 await self._replayer.apply([piece])
                 await self._replayer.write_ids()
                 self._pipe.released(piece.cost)
@@ -161,13 +169,12 @@ class Applier:
                     await self._connection.execute("COMMIT")
                     self._replayer.committed()
                     await self._replayer.begin()
-                self._busy_since = None
-                following = await self._next_piece()
+                self._busy_since = piece = None
+                piece = await self._next_piece()
                 self._busy_since = time.monotonic()
-                if following is None:
+                if piece is None:
                     await self._take_back()
                     return True
-                piece = following
             await self._commit([piece], started, "exact_pieces")
         except Fault:
             await self._take_back()
@@ -220,8 +227,10 @@ class Applier:
         failpoints.reached("after_commit")
         self._position.moved(end)
 
-    async def _idle(self, position: Lsn) -> None:
+    async def _idle(self) -> None:
         """Write a drained position before it is acknowledged: a source ahead of our record looks like a gap."""
+        item = self._pipe.take()
+        position = item.position if isinstance(item, Idle) else self._position.end_lsn
         if position <= self._position.end_lsn:
             return
         try:

@@ -14,13 +14,15 @@ from typing import Final
 
 from psycopg import sql
 
-from crossfade.catalog import TableName
+from crossfade.catalog import Column, TableName
 from crossfade.mapping.plan import Keyspace, TablePlan
 
 # Types that have no equality operator, or one that means something else than "the same value" (box: area).
 _COMPARED_AS_TEXT: Final = frozenset(
-    {"json", "xml", "point", "line", "lseg", "box", "path", "polygon", "circle", "aclitem", "tsquery"}
+    {"json", "xml", "jsonpath", "point", "line", "lseg", "box", "path", "polygon", "circle", "aclitem", "tsquery"}
 )
+# Composites and domains may hold any of these; whether they do, the catalog we read does not say.
+_KINDS_COMPARED_AS_TEXT: Final = frozenset({"c", "d"})
 
 
 def table(name: TableName) -> sql.Identifier:
@@ -47,15 +49,22 @@ def _assignments(names: Sequence[str], first: int) -> sql.Composed:
     )
 
 
+def _is_compared_as_text(column: Column) -> bool:
+    kind = column.element_type_kind or column.type_kind
+    return kind in _KINDS_COMPARED_AS_TEXT or column.base_type.removesuffix("[]") in _COMPARED_AS_TEXT
+
+
 def _matches(plan: TablePlan, first: int) -> sql.Composed:
     """The row whose key columns equal parameters `first` and on; NULLs equal each other where NULL can be."""
     types = {column.target.name: column.target for column in plan.columns}
     terms: list[sql.Composable] = []
     for at, name in enumerate(plan.key):
         column, parameter = types[name], _parameter(first + at)
-        if column.base_type in _COMPARED_AS_TEXT:
+        if plan.key_is_unique:  # what a unique index covers has an equality, and no NULL in an identity
+            terms.append(sql.SQL("{} = {}").format(sql.Identifier(name), parameter))
+        elif _is_compared_as_text(column):
             terms.append(sql.SQL("{}::text IS NOT DISTINCT FROM {}::text").format(sql.Identifier(name), parameter))
-        elif column.not_null or plan.key_is_unique:
+        elif column.not_null:
             terms.append(sql.SQL("{} = {}").format(sql.Identifier(name), parameter))
         else:
             terms.append(sql.SQL("{} IS NOT DISTINCT FROM {}").format(sql.Identifier(name), parameter))

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 import psycopg
 import pytest
 
-from tests.conftest import make_roles
+from tests.servers.databases import make_roles
 from tests.integration.following import SAME, Followed, follow, prepared, shared
 from tests.servers.clusters import Pairs, Versions
 from tests.servers.daemon import Workspace
@@ -194,7 +194,8 @@ def test_C7_identical_rows_are_changed_one_at_a_time(followed: Followed) -> None
     followed.at_once(
         "DELETE FROM c7 WHERE ctid = (SELECT min(ctid) FROM c7 WHERE a = 1)",
         "UPDATE c7 SET b = 'y' WHERE ctid = (SELECT min(ctid) FROM c7 WHERE a = 1);"
-        "INSERT INTO c7 VALUES (1, 'x'), (1, 'x'); DELETE FROM c7 WHERE ctid = (SELECT min(ctid) FROM c7 WHERE b = 'x')",
+        "INSERT INTO c7 VALUES (1, 'x'), (1, 'x');"
+        "DELETE FROM c7 WHERE ctid = (SELECT min(ctid) FROM c7 WHERE b = 'x')",
         "DELETE FROM c7 WHERE ctid = (SELECT min(ctid) FROM c7 WHERE a IS NULL)",
         "UPDATE c7 SET b = 'z' WHERE a = 2",
     )
@@ -246,8 +247,8 @@ def test_C16_truncate(followed: Followed) -> None:
     )
     assert followed.target("SELECT count(*) FROM c16_a") == [(3,)]
     followed.at_once(
-        "INSERT INTO c16_b VALUES (2, 2); TRUNCATE c16_a RESTART IDENTITY CASCADE; INSERT INTO c16_a (v) VALUES ('new');"
-        "INSERT INTO c16_b VALUES (3, 1)",
+        "INSERT INTO c16_b VALUES (2, 2); TRUNCATE c16_a RESTART IDENTITY CASCADE;"
+        "INSERT INTO c16_a (v) VALUES ('new'); INSERT INTO c16_b VALUES (3, 1)",
         "UPDATE c16_a SET v = 'newer'",
     )
     assert followed.target("SELECT a.id, v, b.id FROM c16_a a JOIN c16_b b ON a_id = a.id") == [(1, "newer", 3)]

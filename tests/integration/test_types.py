@@ -1,0 +1,274 @@
+"""Every type, every edge value, by copy and by stream (edge-cases, section F).
+
+Each value sits in a row that is copied and in one that is streamed (inserted, updated, deleted by its old image); both
+sides are compared as the server prints them under the same pinned settings. Our role carries contrary settings on the
+source, so that one that nobody pinned would show.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.integration.following import Followed, follow, prepared, shared
+from tests.servers.clusters import Pairs, Versions
+from tests.servers.daemon import Workspace
+from tests.servers.databases import ROLE, Databases, make_roles
+
+# The settings both sides are printed under for the comparison.
+PINNED = {
+    "datestyle": "ISO",
+    "intervalstyle": "iso_8601",
+    "extra_float_digits": "3",
+    "timezone": "UTC",
+    "bytea_output": "hex",
+}
+
+# What an administrator may have set for our role, and what would change values' texts if we let it.
+CONTRARY = "".join(
+    f"DO $$ BEGIN EXECUTE format('ALTER ROLE {ROLE} IN DATABASE %I SET {setting}', current_database()); END $$;"
+    for setting in (
+        "datestyle = ''SQL, DMY''",
+        "intervalstyle = ''sql_standard''",
+        "extra_float_digits = 0",
+        "timezone = ''Asia/Kolkata''",
+        "bytea_output = ''escape''",
+        "search_path = ''nowhere''",
+        "client_encoding = ''LATIN1''",
+    )
+)
+
+TYPES = """
+CREATE TYPE mood AS ENUM ('sad', 'it''s ok', 'Happy, "very"', '');
+CREATE TYPE pair AS (a int, b text, gone int, c numeric[]);
+ALTER TYPE pair DROP ATTRIBUTE gone;
+CREATE TYPE nest AS (p pair, m mood[]);
+CREATE DOMAIN positive AS int CHECK (VALUE > 0);
+CREATE FUNCTION is_short(text) RETURNS boolean IMMUTABLE LANGUAGE sql AS 'SELECT length($1) < 10';
+CREATE DOMAIN short AS text CHECK (public.is_short(VALUE));
+CREATE TYPE floatrange AS RANGE (subtype = float8);
+CREATE DOMAIN early AS daterange CHECK (VALUE << daterange('2100-01-01', NULL));
+"""
+
+# Case, column type, values as SQL literals of that type (NULL is tried with each).
+VALUES: tuple[tuple[str, str, tuple[str, ...]], ...] = (
+    ("F2", "bytea", (r"'\x'", r"'\x00'", r"'\x5c5c27225c785c303041'", r"'\xdeadbeef00ff'", "decode('4a', 'hex')")),
+    ("F3", "json", (r"""'{"a": "\u0000"}'""", r"""'"\ud83d\ude00"'""", "'null'", "'[1,  2 ,3]'")),
+    (
+        "F4",
+        "jsonb",
+        ("""'{"b": 1, "a": 2, "a": 3}'""", "'1e400'", "'1.10'", r"""'"\\ \" \t \u00e9"'""", "'{}'", "'null'"),
+    ),
+    (
+        "F5",
+        "numeric",
+        (
+            "'NaN'",
+            "'0'",
+            "'-0.0'",
+            "'1.50'",
+            "'1e-16383'",
+            "('9' || repeat('0', 131071))::numeric",
+            "('0.' || repeat('7', 16383))::numeric",
+        ),
+    ),
+    ("F5", "numeric(20,4)", ("'0.0001'", "'-9999999999999999.9999'", "'NaN'")),
+    ("F5", "smallint", ("-32768", "32767")),
+    ("F5", "bigint", ("-9223372036854775808", "9223372036854775807")),
+    (
+        "F6",
+        "date",
+        ("'4713-01-01 BC'", "'0001-01-01 BC'", "'infinity'", "'-infinity'", "'5874897-12-31'", "'2000-02-29'"),
+    ),
+    (
+        "F6",
+        "timestamp",
+        (
+            "'4713-11-24 00:00:00 BC'",
+            "'0044-03-15 12:00:00.000001 BC'",
+            "'294276-12-31 23:59:59.999999'",
+            "'infinity'",
+            "'-infinity'",
+            "'1999-12-31 23:59:59.999999'",
+        ),
+    ),
+    (
+        "F6",
+        "timestamptz",
+        (
+            "'4713-11-24 00:00:00+00 BC'",
+            "'294276-12-31 23:59:59.999999+00'",
+            "'infinity'",
+            "'1890-01-01 00:00:00 Asia/Kolkata'",
+            "'2024-10-27 01:30:00 Europe/London'",
+        ),
+    ),
+    ("F7", "time", ("'24:00:00'", "'23:59:60'", "'00:00:00.000001'", "'00:00'")),
+    ("F7", "timetz", ("'24:00:00+15:59'", "'12:00:00.123456-15:59:59'", "'12:00:00+05:30:17'")),
+    (
+        "F8",
+        "interval",
+        (
+            "'1 mon -1 day +00:00:00.000001'",
+            "'-1 year -2 mons 3 days -04:05:06.7'",
+            "'1 month'",
+            "'30 days'",
+            "'178000000 years'",
+            "'-178000000 years'",
+            "'2562047788:00:54.775807'",
+            "'0'",
+        ),
+    ),
+    ("F9", "money", ("'0'", "'-92233720368547758.08'", "'92233720368547758.07'", "'1,234.56'")),
+    ("F10", "char(5)", ("''", "'ab'", "'ab   '", "'  a'", "'éèêëē'")),
+    ("F10", "varchar(5)", ("''", "'ab '", "'éèêëē'")),
+    ("F10", '"char"', ("'a'", "''")),
+    (
+        "F11",
+        "int[]",
+        ("'{}'", "'[0:2]={1,2,3}'", "'[-1:0][2:3]={{1,2},{3,4}}'", "'{NULL,1}'", "'{{{1}},{{2}}}'"),
+    ),
+    (
+        "F11",
+        "text[]",
+        (
+            r"""'{NULL,"NULL",null,"null"}'""",
+            r"""ARRAY['', 'a,b', '{', '"', E'\\', E'a\\b', ' lead', E'tab\tnl\n', E'\\N']""",
+            "ARRAY[ARRAY['a','b'],ARRAY['c',NULL]]",
+        ),
+    ),
+    ("F11", "timestamptz[]", ("""'{infinity,"2024-01-01 00:00:00+05:30"}'""",)),
+    (
+        "F12",
+        "int4range",
+        ("'empty'", "'(,)'", "'[1,5)'", "'(,5]'", "'[-2147483648,2147483647)'"),
+    ),
+    ("F12", "tstzrange", ("'[2024-01-01 00:00+05:30,infinity]'", "'(,\"2024-01-01 00:00:00+00\")'", "'empty'")),
+    ("F12", "int4multirange", ("'{}'", "'{[1,3),[5,8)}'", "'{(,)}'")),
+    ("F12", "floatrange", ("'[0.1,0.30000000000000004)'", "'[-Infinity,NaN]'")),
+    ("F12", "early", ("'[2024-01-01,2024-02-01)'", "'(,2000-01-01)'")),
+    (
+        "F13",
+        "pair",
+        (
+            "ROW(1, 'x', '{1.10,NULL}')::pair",
+            "ROW(NULL, NULL, NULL)::pair",
+            r"""ROW(0, E'a"b\\c,(d) \t', '{}')::pair""",
+            "ROW(1, '', NULL)::pair",
+        ),
+    ),
+    ("F13", "nest", (r"""ROW(ROW(1, 'a"b', '{1}')::pair, ARRAY['it''s ok', '']::mood[])::nest""",)),
+    ("F13", "pair[]", (r"""ARRAY[ROW(1, 'a"b', '{1}')::pair, NULL, ROW(2, E'\\', NULL)::pair]""",)),
+    ("F13", "mood", ("'sad'", "'it''s ok'", "'Happy, \"very\"'", "''")),
+    ("F14", "positive", ("1", "2147483647")),
+    ("F14", "short", ("''", "'short'", "'~'")),
+    (
+        "F18",
+        "float8",
+        (
+            "'0'",
+            "'-0'",
+            "'NaN'",
+            "'Infinity'",
+            "'-Infinity'",
+            "0.1::float8 + 0.2::float8",
+            "1e308",
+            "5e-324",
+            "'1.7976931348623157e308'",
+            "'2.2250738585072014e-308'",
+        ),
+    ),
+    ("F18", "real", ("'NaN'", "'-0'", "'1e-45'", "'3.4028235e38'", "'0.1'", "'16777217'")),
+    ("F18", "point", ("'(0.1,-0)'", "'(NaN,Infinity)'")),
+    ("F25", "uuid", ("'00000000-0000-0000-0000-000000000000'", "'{A0EEBC99-9C0B4EF8-BB6D6BB9-BD380A11}'")),
+    ("F25", "inet", ("'10.1.2.3/8'", "'::ffff:1.2.3.4/128'", "'10.0.0.1'")),
+    ("F25", "cidr", ("'10.0.0.0/8'", "'::/0'")),
+    ("F25", "macaddr8", ("'08:00:2b:01:02:03:04:05'",)),
+    ("F25", "bit(5)", ("B'10101'", "B'00000'")),
+    ("F25", "varbit", ("B''", "B'1'", "B'0101'")),
+    ("F25", "tsvector", ("'''a b'':1A,2B c:3'", "''", r"'''it''''s'':1'")),
+    ("F25", "tsquery", ("'a & (b | !c:*A)'", "''")),
+    ("F25", "jsonpath", ("'$.a[*] ? (@ > 1)'",)),
+    ("F25", "boolean", ("true", "false")),
+    ("F25", "box", ("'(1,1),(0,0)'",)),
+    ("F25", "polygon", ("'((0,0),(1,1),(2,0))'",)),
+    (
+        "F30",
+        "text",
+        (
+            "''",
+            r"E'\\.'",
+            r"E'\\N'",
+            r"E'\t\n\r\b\f\x0b\\'",
+            r"E'line\\.\nline'",
+            r"E'\\x41\\101\\n'",
+            r"E'\r\n'",
+            "repeat(E'\\\\\\t\\n', 20000)",
+            "'😀 ü \u202e'",
+            "' '",
+            r"E'\x01\x1f\x7f'",
+        ),
+    ),
+)
+
+
+def _columns() -> str:
+    return ", ".join(f"c{at} {kind}" for at, (_, kind, _) in enumerate(VALUES))
+
+
+def _inserts(first: int) -> str:
+    """One row for each value of each type, all other columns NULL, and a row of NULLs."""
+    rows = [f"INSERT INTO wide (id) VALUES ({first});"]
+    number = first
+    for at, (_, _, values) in enumerate(VALUES):
+        for value in values:
+            number += 1
+            rows.append(f"INSERT INTO wide (id, c{at}) VALUES ({number}, {value});")
+    return "SET search_path = public; SET client_encoding = 'UTF8';" + "\n".join(rows)
+
+
+WIDE = f"""{TYPES}
+CREATE TABLE wide (id int PRIMARY KEY, {_columns()});
+CREATE TABLE keyless (id int, {_columns()});
+"""
+
+
+@pytest.fixture(scope="module")
+def followed(postgres: Versions, _pairs: Pairs, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Followed]:
+    """All values copied, then all of them streamed: 100,000 on."""
+    with shared(
+        _pairs.get(postgres, prepare=make_roles),
+        tmp_path_factory.mktemp("types"),
+        replica_role=True,
+        source=WIDE + "ALTER TABLE keyless REPLICA IDENTITY FULL;",
+        target=WIDE,
+        rows=_inserts(0) + "INSERT INTO keyless SELECT * FROM wide;" + CONTRARY,
+    ) as followed:
+        followed.write(_inserts(100_000))
+        yield followed
+
+
+def _as_text(databases: Databases, column: str) -> tuple[list[object], list[object]]:
+    text = f"wide.{column}::text"  # of a composite, IS NOT NULL asks for every part
+    query = f"SELECT id, {text} FROM public.wide WHERE {text} IS NOT NULL OR id IN (0, 100000) ORDER BY id"
+    sides = []
+    for side in (databases.source, databases.target):
+        with side.connect(**PINNED, client_encoding="UTF8") as connection:
+            sides.append(list(connection.execute(query).fetchall()))
+    return sides[0], sides[1]
+
+
+@pytest.mark.parametrize("at", range(len(VALUES)), ids=[f"{case}-{kind.replace(' ', '_')}" for case, kind, _ in VALUES])
+def test_F2_to_F18_every_value_is_the_same_by_copy_and_by_stream(followed: Followed, at: int) -> None:
+    """Each edge value of each type, printed by both servers under the same settings: the same text."""
+    source, target = _as_text(followed.databases, f"c{at}")
+    assert len(source) == 2 * len(VALUES[at][2]) + 2, "the source has each value twice, and two NULLs"
+    assert target == source
+
+
+def test_F2_to_F18_every_value_is_found_again_by_an_old_image(followed: Followed) -> None:
+    """Rows without a key, identified by all their columns: each is deleted by the text of its values."""
+    assert followed.target("SELECT count(*) FROM keyless WHERE id < 100000") != [(0,)]
+    followed.write("DELETE FROM public.keyless")
+    assert followed.target("SELECT id FROM keyless ORDER BY id") == []

@@ -159,7 +159,7 @@ class TableCopy:
             while not drain.is_finished:
                 drain.consume()
                 for frame in drain.frames():
-                    block.append(bytes(frame))
+                    block.append(_line(frame))
                     size += len(frame)
                     del frame
                     if size >= _BLOCK_BYTES or len(block) >= _BLOCK_ROWS:
@@ -181,10 +181,7 @@ class TableCopy:
         rows = len(block)
         if not self._codec.is_verbatim:
             await self._know_ids(block)
-            made: list[bytes] = []
-            self._codec.convert(block, self._remarks, made)
-            block[:] = made
-            del made
+            self._codec.convert(block, self._remarks)
         if size < 4 * _BLOCK_BYTES:
             await into.write(b"".join(block))
         else:  # a huge row is not copied once more
@@ -243,6 +240,12 @@ class TableCopy:
                 from_lsn=self._from_lsn,
             )
         )
+
+
+def _line(frame: memoryview) -> bytes:
+    """The bytes behind a frame; psycopg hands out a view of a bytes object of the same length, which need not be copied."""
+    behind = frame.obj
+    return behind if isinstance(behind, bytes) and len(behind) == len(frame) else bytes(frame)
 
 
 async def _start_copy_out(connection: Connection, plan: TablePlan) -> None:

@@ -67,7 +67,10 @@ class Drain:
             except psycopg.OperationalError:
                 raise self._ended() from None
             if size > 0:
-                yield frame
+                # Nothing here may hold a frame while whoever took it works: one may be hundreds of megabytes.
+                handed = [frame]
+                del frame
+                yield handed.pop()
                 continue
             if size == 0:
                 return

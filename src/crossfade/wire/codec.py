@@ -300,32 +300,40 @@ class CopyCodec:
                 if old is not None:
                     into[keyspace].add(old)
 
-    def convert(self, rows: Sequence[bytes], remarks: Remarks, out: MutableSequence[bytes]) -> None:
-        """Append the converted lines; every id must be known by now. Raises RowRefused."""
-        for line in rows:
-            fields = line[:-1].split(b"\t")
-            made: list[bytes] = []
-            for at, (position, convert, keyspace, const) in enumerate(self._feeds):
-                if position < 0:
-                    made.append(const)
-                    continue
-                cell = fields[position]
-                if cell != b"\\N":
-                    if keyspace:
-                        old = copy_unescape(cell)
-                        found = self._ids[keyspace].resolve_new(old) if old is not None else None
-                        assert found is not None, "ids are loaded before rows are converted"
-                        cell = copy_escape(found)
-                    elif convert is not None:
-                        try:
-                            cell, note = convert(cell)
-                        except RowRefused as fault:
-                            fault.where = f"{self.plan.source}, column {self.plan.columns[at].target.name}"
-                            raise
-                        if note:
-                            remarks.clock[note] += 1
-                made.append(cell)
-            out.append(b"\t".join(made) + b"\n")
+    def convert(self, rows: MutableSequence[bytes], remarks: Remarks) -> None:
+        """Convert the lines in place; every id must be known by now. Raises RowRefused.
+
+        In place, so that a huge line is not held any longer than it takes to write its successor.
+        """
+        for at in range(len(rows)):
+            rows[at] = self._converted(rows[at], remarks)
+
+    def _converted(self, line: bytes, remarks: Remarks) -> bytes:
+        fields = line[:-1].split(b"\t")
+        made: list[bytes] = []  # cells and what ends each, so that one join makes the line
+        for at, (position, convert, keyspace, const) in enumerate(self._feeds):
+            if position < 0:
+                made += const, b"\t"
+                continue
+            cell = fields[position]
+            if cell != b"\\N":
+                if keyspace:
+                    old = copy_unescape(cell)
+                    found = self._ids[keyspace].resolve_new(old) if old is not None else None
+                    assert found is not None, "ids are loaded before rows are converted"
+                    cell = copy_escape(found)
+                elif convert is not None:
+                    try:
+                        cell, note = convert(cell)
+                    except RowRefused as fault:
+                        fault.where = f"{self.plan.source}, column {self.plan.columns[at].target.name}"
+                        raise
+                    if note:
+                        remarks.clock[note] += 1
+            made += cell, b"\t"
+        if made:
+            made[-1] = b"\n"
+        return b"".join(made) or b"\n"
 
 
 def _copy_const(column: ColumnPlan) -> bytes:

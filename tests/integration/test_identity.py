@@ -7,10 +7,10 @@ from collections.abc import Iterator
 import psycopg
 import pytest
 
-from tests.servers.databases import make_roles
 from tests.integration.following import SAME, Followed, prepared, shared
 from tests.servers.clusters import Pairs, Versions
 from tests.servers.daemon import Workspace
+from tests.servers.databases import make_roles
 
 SCHEMA = """
 CREATE TABLE d1 (id int PRIMARY KEY, n int, big text, big2 text, note text);
@@ -152,7 +152,7 @@ def test_D6_H10_an_identity_that_update_refuses_to_touch_moves_too(followed: Fol
 
 
 def test_D9_full_identity_of_a_table_with_a_key_uses_the_key(followed: Followed) -> None:
-    """Under FULL every column is flagged as key; the primary key of the catalog finds the row, whatever else it holds."""
+    """Under FULL every column is flagged as key; the key the catalog names finds the row, whatever else it holds."""
     followed.databases.target.execute("UPDATE d9 SET x = 'drifted' WHERE id = 1")
     followed.at_once(
         """UPDATE d9 SET doc = '{"b": 2}', x = 'new' WHERE id = 1""",

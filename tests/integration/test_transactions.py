@@ -11,10 +11,10 @@ from collections.abc import Iterator
 import psycopg
 import pytest
 
-from tests.servers.databases import make_roles
 from tests.integration.following import SAME, Followed, follow, prepared, shared
 from tests.servers.clusters import Pairs, Versions
 from tests.servers.daemon import Workspace
+from tests.servers.databases import make_roles
 
 SCHEMA = """
 CREATE TABLE c1_people (id int PRIMARY KEY, email text UNIQUE);

@@ -11,9 +11,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.integration.following import Followed, follow, prepared, shared
+from tests.integration.following import Followed, shared
 from tests.servers.clusters import Pairs, Versions
-from tests.servers.daemon import Workspace
 from tests.servers.databases import ROLE, Databases, make_roles
 
 # The settings both sides are printed under for the comparison.

@@ -17,7 +17,7 @@ MATRIX_ARCH := $(if $(filter aarch64 arm64,$(shell uname -m)),arm64,x64)
 MATRIX_PKG  := @embedded-postgres/linux-$(MATRIX_ARCH)
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test test-unit test-matrix chaos lint format sql clean
+.PHONY: help venv demo test test-unit test-matrix chaos memory tpcb lint format sql clean
 
 help: ## this list
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' Makefile
@@ -57,7 +57,13 @@ test-matrix: $(STAMP) .servers/.installed ## the integration tests on PostgreSQL
 
 chaos: $(STAMP) ## faults for as long as you like: SEED=7 SECONDS=600, or FAULTS=500
 	CROSSFADE_CHAOS_SEED=$(SEED) CROSSFADE_CHAOS_SECONDS=$(SECONDS) CROSSFADE_CHAOS_FAULTS=$(FAULTS) \
-	  $(BIN)/python -m pytest -p no:randomly -s tests/chaos
+	  $(BIN)/python -m pytest -p no:randomly -s tests/chaos/test_chaos.py
+
+memory: $(STAMP) ## the daemon's peak memory, for 5 million rows in one transaction and for very large values
+	$(BIN)/python -m tests.chaos.memory
+
+tpcb: $(STAMP) ## pgbench's TPC-B for a minute, ids and times reshaped, both sides equal
+	$(BIN)/python -m tests.chaos.tpcb
 
 lint: $(STAMP) ## style, types, and which room may import which
 	$(BIN)/ruff check

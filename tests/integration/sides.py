@@ -53,7 +53,8 @@ def synced(workspace: Workspace, *arguments: str, failpoints: str = "", code: in
 def streaming(workspace: Workspace) -> Daemon:
     """A daemon that has copied and follows."""
     daemon = workspace.daemon()
-    daemon.wait_for_phase("streaming")
+    # Not the phase in the state tables: that may still be the last run's.
+    daemon.wait_for_line("phase is streaming")
     return daemon
 
 

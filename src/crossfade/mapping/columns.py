@@ -1,8 +1,8 @@
 """How each target column of one pair is fed, and that nothing on either side is left over.
 
 Refuses to know keys, identities and other tables. The invariant: a column plan it returns has been judged; every
-published source column is used or dropped on purpose, every other target column is generated, identity, defaulted or
-nullable, or there is an error.
+published source column is used or dropped on purpose (or ignored, as `source_column_added: ignore` says), every other
+target column is generated, identity, defaulted or nullable, or there is an error.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from crossfade.mapping.conversions import INTEGERS, Fit, judge, time_zone_verdic
 from crossfade.mapping.keyspaces import Keyspaces, check_remapped
 from crossfade.mapping.pairs import Pair
 from crossfade.mapping.places import Place, did_you_mean
-from crossfade.mapping.plan import ColumnPlan, Const, LocalTime, Remap, Rule, Verbatim
+from crossfade.mapping.plan import ColumnPlan, Const, LocalTime, OnColumnAdded, Remap, Rule, Verbatim
 from crossfade.mapping.spec import ColumnSpec, Spec
 
 _INTEGER_BITS: Final = {"smallint": 15, "integer": 31, "bigint": 63}
@@ -60,7 +60,7 @@ def compile_columns(pair: Pair, spec: Spec, keyspaces: Keyspaces, collect: Colle
         plan = _plan(pair, target, source, entry, keyspaces, spec, collect)
         if plan is not None:
             plans.append(plan)
-    _check_used(pair, reached, dropped, collect)
+    _check_used(pair, spec, reached, dropped, collect)
     return tuple(plans)
 
 
@@ -117,12 +117,15 @@ def _check_unfed(pair: Pair, target: Column, collect: Collector) -> None:
     )
 
 
-def _check_used(pair: Pair, reached: set[str], dropped: dict[str, Place], collect: Collector) -> None:
+def _check_used(pair: Pair, spec: Spec, reached: set[str], dropped: dict[str, Place], collect: Collector) -> None:
+    policies = pair.spec.policies if pair.spec is not None else spec.policies
+    # A column added later and ignored by the stream must not stop the next start either (E1).
+    tell = collect.warning if policies.source_column_added is OnColumnAdded.IGNORE else collect.error
     for column in published_columns(pair.source):
         if column.name in reached or column.name in dropped:
             continue
         hint = did_you_mean(column.name, (other.name for other in pair.target.columns))
-        collect.error(
+        tell(
             "source_column_unused",
             pair.place,
             f"{pair.source.name}.{column.name} is neither used nor dropped: {pair.target.name} has no column of that "

@@ -227,6 +227,8 @@ class Attempt:
             looker = await self._open(stack, self._source_dsn, "slot check", "source")
             found = await slot.look(looker, self._slot)
             slot.check_continuity(self._slot, found, end_lsn=stored.end_lsn, database=system.database)
+            # Before the mapping is compiled: a column that is gone is told as what it is, changes that may be lost.
+            await watch.check_published(looker, stored.published or {})
 
     def _accept(self, examined: Examined, stored: Progress | None) -> Plan:
         """The plan, or the fault that all errors found amount to."""
@@ -262,7 +264,6 @@ class Attempt:
             epoch = await progress.raise_epoch(target, self._name)
             if stored.sample_passed_at is not None:
                 self._state.meter.restore(stored.sample_passed_at.timestamp())
-            await self._check_published(plan, stored)
             for table in await copies.recorded(target, self._name):
                 self._listener(table)
             await idmap.create_tables(target, plan.keyspaces.values())
@@ -386,14 +387,6 @@ class Attempt:
             )
         )
 
-    async def _check_published(self, plan: Plan, stored: Progress) -> None:
-        source = await connect(self._source_dsn, purpose="publication check", endpoint="source")
-        try:
-            current = await publication.read(source, plan, self._publications(plan))
-        finally:
-            await source.close()
-        watch.check_published(dict(stored.published or {}), current, plan)
-
     def _make_ids(self, plan: Plan) -> dict[str, IdState]:
         return {
             name: IdState(keyspace, allocator(keyspace, clock=_milliseconds, randomness=os.urandom))
@@ -476,9 +469,7 @@ class Attempt:
         self._ledger, self._reader, self._applier = ledger, reader, applier
         guard = watch.PublicationGuard(
             self._source_dsn,
-            plan,
-            self._publications(plan),
-            dict(stored.published or {}),
+            stored.published or {},
             is_over=lambda: self._applier_is_done,
             over=self._over,
         )

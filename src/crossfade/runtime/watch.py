@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Final
 
 import psycopg
@@ -19,7 +19,6 @@ from crossfade.events import Listener, Note, PauseReason, SourceSampled
 from crossfade.faults import Fault, Refused, Transient
 from crossfade.ledger import AckLedger
 from crossfade.lsn import Lsn
-from crossfade.mapping.plan import Plan
 from crossfade.runtime.state import WorkflowState
 from crossfade.runtime.stop import Stop
 from crossfade.session.connect import TARGET, Connection, connect, server_fault
@@ -285,16 +284,12 @@ class PublicationGuard:
     def __init__(
         self,
         dsn: str,
-        plan: Plan,
-        publications: tuple[str, ...],
-        stored: dict[str, object],
+        stored: Mapping[str, object],
         *,
         is_over: Callable[[], bool],
         over: asyncio.Event,
     ) -> None:
         self._dsn = dsn
-        self._plan = plan
-        self._publications = publications
         self._stored = stored
         self._is_over = is_over
         self._over = over
@@ -313,13 +308,14 @@ class PublicationGuard:
 
     async def check(self, connection: Connection) -> None:
         """Compare once."""
-        current = await publication.read(connection, self._plan, self._publications)
-        check_published(self._stored, current, self._plan)
+        await check_published(connection, self._stored)
 
 
-def check_published(stored: dict[str, object], current: dict[str, object], plan: Plan) -> None:
-    """Raise Refused when something the mapping relies on has changed since the copy (E3, E7, E8, D16)."""
-    found = publication.differences(stored, current, plan)
+async def check_published(connection: Connection, stored: Mapping[str, object]) -> None:
+    """Raise Refused when something the mapping relies on has changed since the copy (E3, E4, E7, E8, D16)."""
+    if not stored:
+        return
+    found = publication.differences(stored, await publication.read_again(connection, stored))
     if found:
         raise Refused(
             " ".join(found),

@@ -119,8 +119,8 @@ async def connect(
         raise connect_fault(error, endpoint=endpoint, text=text) from None
     connection.prepare_threshold = None
     # Unknown to older servers (since 14 and 17), so these cannot be in `options`. A walsender is idle as well: while
-    # the copy runs nobody talks to it (G1). And a session of ours that waits for somebody's lock must notice that we died:
-    # else it keeps the leader lock for as long.
+    # the copy runs nobody talks to it (G1). And a session of ours that waits for somebody's lock must notice that we
+    # died: else it keeps the leader lock for as long.
     await connection.execute(
         "SELECT pg_catalog.set_config(name,"
         " CASE name WHEN 'client_connection_check_interval' THEN '5s' ELSE '0' END, false) FROM pg_catalog.pg_settings"

@@ -2,17 +2,19 @@
 
 A table taken out of a publication, a changed operation list or a rewritten column loses changes without any error on
 the stream, so what was true at the copy is stored and compared at every start and every ten seconds (E3, E7, D16).
-Refuses to change anything on the source. The invariant: `differences` is empty only while everything the mapping
-relies on is as it was.
+The picture says itself what it is about, so that it can be compared before, and whether or not, the mapping still
+compiles. Refuses to change anything on the source. The invariant: `differences` is empty only while everything the
+mapping relied on is as it was; what was taken away and put back is not (it has another oid or attribute number).
 
 PostgreSQL: catalog-pg-publication, view-pg-publication-tables, sql-createpublication.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Final
 
+from crossfade.catalog import TableName
 from crossfade.mapping.plan import Plan
 from crossfade.session.connect import Connection
 
@@ -22,14 +24,14 @@ _PUBLICATIONS: Final = """
 SELECT p.pubname, p.puballtables, p.pubviaroot,
        concat(CASE WHEN p.pubinsert THEN 'i' END, CASE WHEN p.pubupdate THEN 'u' END,
               CASE WHEN p.pubdelete THEN 'd' END, CASE WHEN p.pubtruncate THEN 't' END),
-       coalesce((SELECT array_agg(format('%%s.%%s', n.nspname, c.relname) ORDER BY n.nspname, c.relname)
+       coalesce((SELECT jsonb_object_agg(format('%%s.%%s', n.nspname, c.relname), r.oid::bigint)
                  FROM pg_publication_rel r JOIN pg_class c ON c.oid = r.prrelid
                  JOIN pg_namespace n ON n.oid = c.relnamespace WHERE r.prpubid = p.oid), '{}')
 FROM pg_publication p WHERE p.pubname = ANY (%s)
 """
 _TABLES: Final = """
-SELECT format('%%s.%%s', n.nspname, c.relname), c.oid::bigint, c.relreplident::text, c.relpersistence::text,
-       (SELECT coalesce(jsonb_object_agg(a.attname, a.atttypid::text || '/' || a.atttypmod), '{}')
+SELECT n.nspname, c.relname, c.oid::bigint, c.relreplident::text, c.relpersistence::text,
+       (SELECT coalesce(jsonb_object_agg(a.attname, concat_ws('/', a.attnum, a.atttypid, a.atttypmod)), '{}')
         FROM pg_attribute a WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped)
 FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
 WHERE (n.nspname, c.relname) IN (SELECT * FROM unnest(%s::text[], %s::text[]))
@@ -37,22 +39,42 @@ WHERE (n.nspname, c.relname) IN (SELECT * FROM unnest(%s::text[], %s::text[]))
 
 
 async def read(connection: Connection, plan: Plan, publications: Sequence[str]) -> dict[str, object]:
-    """A JSON-able picture of the publications and of the mapped source tables."""
+    """A JSON-able picture of the publications, the mapped source tables, and the columns the mapping relies on."""
+    return await _read(
+        connection, {table.source: table.used | set(table.identity) for table in plan.tables}, publications
+    )
+
+
+async def read_again(connection: Connection, stored: Mapping[str, object]) -> dict[str, object]:
+    """The same things as in `stored`, as they are now."""
+    used: dict[TableName, frozenset[str]] = {}
+    for table in _section(stored, "tables").values():
+        columns = table["used"]
+        assert isinstance(columns, list)
+        used[TableName(str(table["schema"]), str(table["name"]))] = frozenset(map(str, columns))
+    return await _read(connection, used, list(_section(stored, "publications")))
+
+
+async def _read(
+    connection: Connection, used: Mapping[TableName, frozenset[str]], publications: Sequence[str]
+) -> dict[str, object]:
     held: dict[str, object] = {}
     cursor = await connection.execute(_PUBLICATIONS, (list(publications),))
-    for name, all_tables, via_root, operations, tables in await cursor.fetchall():
-        assert isinstance(tables, list)
-        held[str(name)] = {
+    for pubname, all_tables, via_root, operations, tables in await cursor.fetchall():
+        held[str(pubname)] = {
             "all_tables": bool(all_tables),
             "via_root": bool(via_root),
             "operations": str(operations),
-            "tables": [str(table) for table in tables],
+            "tables": tables,
         }
     described: dict[str, object] = {}
-    names = [table.source for table in plan.tables]
-    cursor = await connection.execute(_TABLES, ([name.schema for name in names], [name.name for name in names]))
-    for name, oid, identity, persistence, columns in await cursor.fetchall():
-        described[str(name)] = {
+    cursor = await connection.execute(_TABLES, ([table.schema for table in used], [table.name for table in used]))
+    for schema, name, oid, identity, persistence, columns in await cursor.fetchall():
+        table = TableName(str(schema), str(name))
+        described[str(table)] = {
+            "schema": table.schema,
+            "name": table.name,
+            "used": sorted(used[table]),
             "oid": int(str(oid)),
             "identity": str(identity),
             "persistence": str(persistence),
@@ -61,61 +83,71 @@ async def read(connection: Connection, plan: Plan, publications: Sequence[str]) 
     return {"publications": held, "tables": described}
 
 
-def differences(stored: Mapping[str, object], current: Mapping[str, object], plan: Plan) -> list[str]:
+def differences(stored: Mapping[str, object], current: Mapping[str, object]) -> list[str]:
     """What has changed since the copy in a way that may have lost changes; a sentence each, naming the tables."""
     found: list[str] = []
-    before, now = _section(stored, "publications"), _section(current, "publications")
-    for name, was in before.items():
-        there = now.get(name, {})
-        if not there:
-            found.append(f"Publication {name} is gone (dropped or renamed); all its tables may have lost changes.")
-            continue
-        lost = sorted(set(_names(was)) - set(_names(there)))
-        if lost and not there.get("all_tables"):
-            found.append(f"Publication {name} no longer holds {', '.join(lost)}.")
-        if was.get("operations") != there.get("operations"):
-            found.append(
-                f"Publication {name} publishes other operations than before"
-                f" ({there.get('operations')} instead of {was.get('operations')}; i, u, d, t stand for"
-                " insert, update, delete, truncate)."
-            )
-        if was.get("via_root") != there.get("via_root"):
-            found.append(f"Publication {name} changed publish_via_partition_root.")
-    tables_before, tables_now = _section(stored, "tables"), _section(current, "tables")
-    for table in plan.tables:
-        name = str(table.source)
-        was, there = tables_before.get(name, {}), tables_now.get(name, {})
-        if not was:
-            continue
-        if was.get("oid") != there.get("oid"):
-            found.append(f"Table {name} was dropped, renamed or made anew.")
-            continue
-        if was.get("persistence") != there.get("persistence"):
-            found.append(f"Table {name} was made unlogged for a while or is now: its changes are not logged.")
-        if was.get("identity") != there.get("identity"):
-            found.append(f"Table {name} has another replica identity than before.")
-        found.extend(_columns(name, was.get("columns"), there.get("columns"), table.used | set(table.identity)))
+    now = _section(current, "publications")
+    for name, was in _section(stored, "publications").items():
+        found.extend(_publication(name, was, now.get(name)))
+    tables_now = _section(current, "tables")
+    for name, was in _section(stored, "tables").items():
+        found.extend(_table(name, was, tables_now.get(name)))
     return found
 
 
-def _columns(table: str, was: object, now: object, used: frozenset[str]) -> list[str]:
-    assert isinstance(was, dict)
-    assert isinstance(now, dict)
+def _publication(name: str, was: Mapping[str, object], now: Mapping[str, object] | None) -> list[str]:
+    if now is None:
+        return [f"Publication {name} is gone (dropped or renamed); all its tables may have lost changes."]
     found: list[str] = []
-    for column in sorted(used):
+    held_before, held_now = _mapping(was, "tables"), _mapping(now, "tables")
+    lost = sorted(set(held_before) - set(held_now))
+    again = sorted(table for table in held_before if table in held_now and held_before[table] != held_now[table])
+    if lost and not now.get("all_tables"):
+        found.append(f"Publication {name} no longer holds {', '.join(lost)}.")
+    if again:
+        found.append(f"Publication {name} was without {', '.join(again)} for a while (dropped and added again).")
+    if was.get("operations") != now.get("operations"):
+        found.append(
+            f"Publication {name} publishes other operations than before"
+            f" ({now.get('operations')} instead of {was.get('operations')}; i, u, d, t stand for"
+            " insert, update, delete, truncate)."
+        )
+    if was.get("via_root") != now.get("via_root"):
+        found.append(f"Publication {name} changed publish_via_partition_root.")
+    return found
+
+
+def _table(name: str, was: Mapping[str, object], now: Mapping[str, object] | None) -> list[str]:
+    if now is None or was.get("oid") != now.get("oid"):
+        return [f"Table {name} was dropped, renamed or made anew."]
+    found: list[str] = []
+    if was.get("persistence") != now.get("persistence"):
+        found.append(f"Table {name} is unlogged now, or was: its changes are not logged.")
+    if was.get("identity") != now.get("identity"):
+        found.append(f"Table {name} has another replica identity than before.")
+    used = was["used"]
+    assert isinstance(used, list)
+    found.extend(_columns(name, _mapping(was, "columns"), _mapping(now, "columns"), used))
+    return found
+
+
+def _columns(table: str, was: Mapping[str, object], now: Mapping[str, object], used: Sequence[object]) -> Iterator[str]:
+    for column in map(str, used):
         before, after = was.get(column), now.get(column)
         if before == after or before is None:
             continue
-        if after is None:
-            found.append(f"Column {column} of {table}, which the mapping uses, was dropped or renamed.")
+        if after is None or str(before).split("/")[0] != str(after).split("/")[0]:
+            yield (
+                f"Column {column} of {table}, which the mapping uses, was dropped or renamed (a renamed one may have"
+                " its name back: then `crossfade run` goes on)."
+            )
         elif not _grew(str(before), str(after)):
-            found.append(f"Column {column} of {table} changed its type; rewritten values are not replicated.")
-    return found
+            yield f"Column {column} of {table} changed its type; rewritten values are not replicated."
 
 
 def _grew(before: str, after: str) -> bool:
     """varchar(20) to varchar(50) or varchar rewrites nothing."""
-    (old_type, old), (new_type, new) = before.split("/"), after.split("/")
+    (_, old_type, old), (_, new_type, new) = before.split("/"), after.split("/")
     return old_type == new_type == _VARCHAR and (new == "-1" or (old != "-1" and int(new) >= int(old)))
 
 
@@ -125,6 +157,7 @@ def _section(picture: Mapping[str, object], name: str) -> dict[str, dict[str, ob
     return section
 
 
-def _names(publication: Mapping[str, object]) -> list[str]:
-    names = publication.get("tables")
-    return [str(name) for name in names] if isinstance(names, list) else []
+def _mapping(entry: Mapping[str, object], name: str) -> Mapping[str, object]:
+    held = entry.get(name)
+    assert isinstance(held, dict)
+    return held

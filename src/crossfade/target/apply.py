@@ -20,7 +20,7 @@ import psycopg
 
 from crossfade import failpoints
 from crossfade.events import Applied, Listener
-from crossfade.faults import Fault, ProtocolViolation, Rebuild, RowRefused, Transient
+from crossfade.faults import Fault, PlanMismatch, ProtocolViolation, Rebuild, Refused, RowRefused, Transient
 from crossfade.lsn import Lsn
 from crossfade.pgoutput.assemble import Piece
 from crossfade.pipe import EndOfStream, Idle, Pipe
@@ -128,7 +128,7 @@ class Applier:
                 self._busy_since = time.monotonic()
                 try:
                     rest = rest[await self._transaction(rest, "exact") :]
-                except (RowRefused, Rebuild) as fault:
+                except (RowRefused, PlanMismatch, Refused, Rebuild) as fault:
                     if len(rest) == 1 and not isinstance(fault, Rebuild):
                         raise
                     for piece in rest:

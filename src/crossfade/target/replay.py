@@ -188,8 +188,18 @@ class Replayer:
             raise Refused(
                 "The stream brought a change of a table that the mapping does not know.",
                 where=str(relation.table),
-                means="The publication holds more than the mapping, or a table was renamed.",
-                do="Run `crossfade check` and make the publication as it prints.",
+                means="The publication held more than the mapping, or the table was renamed."
+                " Nothing of that transaction was applied.",
+                do="The slot cannot pass that change: make the publication as `crossfade check` prints it, then"
+                " `crossfade teardown`, empty the target tables, `crossfade run`.",
+            )
+        if relation.oid != plan.source_oid:
+            raise Refused(
+                "The stream brought a change of another table than the one that was copied, under its name.",
+                where=str(relation.table),
+                means="It was dropped and made anew, or tables swapped their names. Nothing of that transaction was"
+                " applied.",
+                do="`crossfade teardown`, empty the target tables, `crossfade run`: it must be copied again.",
             )
         codec = RowCodec(relation, plan, self._ids, self._zones)
         self._codecs[relation.oid] = relation, codec

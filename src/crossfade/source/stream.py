@@ -250,6 +250,8 @@ class StreamReader:
             idle is not None
             and idle > self._offered
             and not self._ends()
+            # Pieces of an open transaction may be on their way already; nothing may come between them.
+            and not self._assembler.is_mid_transaction
             and (self._persist_now or now - self._persisted_at >= _PERSIST_EVERY)
         ):
             self._pipe.put(Idle(idle))

@@ -370,9 +370,13 @@ class Attempt:
 
     async def _tell_blockers(self, source: Connection) -> None:
         cursor = await source.execute(
-            "SELECT 'session ' || pid || ' (' || coalesce(usename, '?') || ', open for '"
-            " || date_trunc('second', now() - xact_start) || ')' FROM pg_stat_activity"
-            " WHERE backend_xid IS NOT NULL AND pid <> pg_backend_pid() AND datname IS NOT NULL"
+            # By their locks: of other roles' sessions, pg_stat_activity shows no more than the name to pg_monitor's
+            # non-members.
+            "SELECT DISTINCT 'session ' || a.pid || ' (' || coalesce(a.usename, '?')"
+            " || coalesce(', open for ' || date_trunc('second', now() - a.xact_start), '') || ')'"
+            " FROM pg_locks l JOIN pg_stat_activity a ON a.pid = l.pid"
+            " WHERE l.locktype = 'transactionid' AND l.mode = 'ExclusiveLock' AND l.granted"
+            " AND a.pid <> pg_backend_pid()"
             " UNION ALL SELECT 'prepared transaction ' || transaction::text || ' of ' || owner FROM pg_prepared_xacts"
         )
         names = [str(row[0]) for row in await cursor.fetchall() if row[0] is not None]
@@ -380,7 +384,7 @@ class Attempt:
             Note(
                 "slot_waits",
                 "The source cannot finish creating the slot before these transactions end: "
-                + (", ".join(names) or "none we may see; grant our role pg_monitor to see them")
+                + (", ".join(names) or "none is left")
                 + ". End them, or wait.",
                 "warning",
                 alert=True,

@@ -62,6 +62,7 @@ class SourceWatch:
         self._is_over = is_over
         self._over = over
         self._warned = False
+        self._idle_looks = 0
 
     async def run(self) -> None:
         """Look once a second until the branch is over."""
@@ -134,7 +135,8 @@ class SourceWatch:
     async def _listen(self, connection: Connection) -> None:
         """A stream that says nothing: is the server busy, or the line dead?"""
         reader = self._reader()
-        if reader is None or time.monotonic() - reader.heard_at < self._silence:
+        if reader is None or not reader.is_listening or time.monotonic() - reader.heard_at < self._silence:
+            self._idle_looks = 0
             return
         cursor = await connection.execute(
             "SELECT a.wait_event, extract(epoch FROM now() - r.reply_time) FROM pg_replication_slots s"
@@ -150,9 +152,13 @@ class SourceWatch:
                 means="Nothing is lost.",
             )
         wait, age = row
-        if str(wait) in _IDLE_WAITS and age is not None and float(str(age)) > self._silence / 2:
+        self._idle_looks = self._idle_looks + 1 if str(wait) in _IDLE_WAITS else 0
+        # When it heard us last is told to pg_read_all_stats alone. Without it: the reader has asked for an answer all
+        # the while, and a walsender seen idle twice would have given one.
+        unheard = float(str(age)) > self._silence / 2 if age is not None else self._idle_looks > 1
+        if self._idle_looks and unheard:
             raise Transient(
-                f"The replication connection is dead: the source has not heard us for {float(str(age)):.0f} s.",
+                "The replication connection is dead: the source waits for us, and we for it.",
                 where=f"source, slot {self._slot}",
                 means="Nothing is lost.",
             )

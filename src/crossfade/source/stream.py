@@ -83,6 +83,7 @@ class StreamReader:
         self._offered = start
         self._relations: dict[int, TableName] = {}
         self.heard_at = time.monotonic()
+        self.is_listening = False  # not while paused, ending, or waiting for the target
 
     def kick(self) -> None:
         """Something changed that the reader should look at: a commit, a pause, a stop."""
@@ -106,6 +107,9 @@ class StreamReader:
             if ended and self._applier_is_done():
                 break
             reads = not ends and not self._is_paused() and not self._pipe.is_full
+            if reads and not self.is_listening:
+                self.heard_at = time.monotonic()  # silence counts from now: until now we did not listen
+            self.is_listening = reads
             if reads:
                 self._read()
             await self._answer()

@@ -143,7 +143,7 @@ class Applier:
         await self._replayer.begin()
         try:
             done = 0
-            while done < len(pieces) and time.monotonic() - started < _COMMIT_AFTER:
+            while done == 0 or (done < len(pieces) and time.monotonic() - started < _COMMIT_AFTER):
                 await self._replayer.apply(pieces[done : done + _SLICE])
                 done = min(len(pieces), done + _SLICE)
             await self._commit(pieces[:done], started, level)

@@ -42,7 +42,7 @@ class Followed:
         """Each script is one source transaction (unless it says BEGIN itself); then wait until all are durable."""
         for script in scripts:
             self.databases.source.execute(script)
-        self.daemon.wait_until_caught_up()
+        self._wait_until_caught_up()
 
     def at_once(self, *scripts: Query) -> None:
         """The same, but the daemon stands still meanwhile, so that it meets them all together: one batch."""
@@ -52,7 +52,14 @@ class Followed:
                 self.databases.source.execute(script)
         finally:
             self.daemon.signal(signal.SIGCONT)
-        self.daemon.wait_until_caught_up()
+        self._wait_until_caught_up()
+
+    def _wait_until_caught_up(self) -> None:
+        mark = self.databases.mark()
+        self.daemon.wait_for(
+            lambda: self.databases.caught_up(mark) or self.daemon.phase() == "failed", "caught up", timeout=30
+        )
+        assert self.databases.caught_up(mark), self._error()
 
     def source(self, query: Query) -> list[tuple[Any, ...]]:
         return self.databases.source.execute(query)

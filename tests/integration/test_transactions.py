@@ -257,16 +257,33 @@ def test_C16_truncate(followed: Followed) -> None:
 
 
 def test_C16_truncate_of_a_table_that_something_unmapped_refers_to(workspace: Workspace) -> None:
-    """TRUNCATE of the target would be refused because of a foreign key from outside: its rows are deleted instead."""
+    """TRUNCATE of the target would be refused because of a foreign key from outside: its rows are deleted instead.
+
+    Neither fires the target's triggers, even after a change of a table that is applied in origin role.
+    """
+    tables = """
+        CREATE TABLE a (id int PRIMARY KEY); CREATE TABLE b (id int PRIMARY KEY REFERENCES a);
+        CREATE TABLE alone (id int PRIMARY KEY); CREATE TABLE deferred (id int PRIMARY KEY, u int UNIQUE DEFERRABLE);
+    """
     followed = follow(
         workspace,
-        source="CREATE TABLE a (id int PRIMARY KEY); CREATE TABLE b (id int PRIMARY KEY REFERENCES a)",
-        target="CREATE TABLE a (id int PRIMARY KEY); CREATE TABLE b (id int PRIMARY KEY REFERENCES a);"
-        "CREATE TABLE outside (a_id int REFERENCES a)",
-        rows="INSERT INTO a SELECT generate_series(1, 100); INSERT INTO b VALUES (1)",
+        source=tables,
+        target=tables
+        + """
+        CREATE TABLE outside (a_id int REFERENCES a); CREATE TABLE fired (what text);
+        CREATE FUNCTION fire() RETURNS trigger LANGUAGE plpgsql AS
+            $$ BEGIN INSERT INTO fired VALUES (tg_op); RETURN NULL; END $$;
+        CREATE TRIGGER t1 AFTER TRUNCATE ON alone EXECUTE FUNCTION fire();
+        CREATE TRIGGER t2 AFTER DELETE ON a EXECUTE FUNCTION fire();
+        """,
+        rows="INSERT INTO a SELECT generate_series(1, 100); INSERT INTO b VALUES (1); INSERT INTO alone VALUES (1)",
     )
-    followed.write("TRUNCATE a, b; INSERT INTO a VALUES (5)")
-    followed.assert_equal("a", "b")
+    followed.write(
+        "INSERT INTO deferred VALUES (1, 1); TRUNCATE alone; INSERT INTO deferred VALUES (2, 2); TRUNCATE a, b;"
+        "INSERT INTO a VALUES (5)"
+    )
+    followed.assert_equal("a", "b", "alone", "deferred")
+    assert followed.target("TABLE fired") == []
     followed.stop()
 
 

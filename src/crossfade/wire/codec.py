@@ -8,6 +8,7 @@ plan was compiled for is refused before its first row (E1, E3, E4).
 
 from __future__ import annotations
 
+import itertools
 from collections import Counter
 from collections.abc import Callable, Mapping, MutableSequence, Sequence
 from dataclasses import dataclass, field
@@ -36,11 +37,11 @@ class Remarks:
 
 @dataclass(frozen=True, slots=True)
 class Key:
-    """An old row's key on the target. `other` is set when an id moved within this very source transaction and the
-    key may as well mean its new holder: try `cells` first."""
+    """An old row's key on the target. There are `others` when an id moved within this very source transaction, so that
+    the old key may as well mean its new holder: try `cells` first, then them in their order."""
 
     cells: tuple[bytes | None, ...]
-    other: tuple[bytes | None, ...] | None
+    others: tuple[tuple[bytes | None, ...], ...] = ()
 
 
 class RowCodec:
@@ -91,7 +92,18 @@ class RowCodec:
 
     # rows ----------------------------------------------------------------------------------------------------------
 
-    def row(self, new: Tuple, old: Tuple | None, remarks: Remarks) -> list[Cell]:
+    def kept(self, old: Tuple, new: Tuple) -> frozenset[int]:
+        """Places of references that an UPDATE left as they were: the target keeps what it has there.
+
+        What their text means now may be another id than the row carries: its cascade may still be on the way (I5).
+        """
+        return frozenset(
+            at
+            for at, (position, _, keyspace, _) in enumerate(self._feeds)
+            if keyspace and self._owner != (keyspace, position) and _is_kept(old[position], new[position])
+        )
+
+    def row(self, new: Tuple, old: Tuple | None, remarks: Remarks, *, is_update: bool = False) -> list[Cell]:
         """The target row of a new image. Under FULL, unchanged TOAST is taken from the old image (D2)."""
         cells: list[Cell] = []
         for at, (position, convert, keyspace, const) in enumerate(self._feeds):
@@ -103,7 +115,7 @@ class RowCodec:
                 cell = old[position]
             if isinstance(cell, bytes):
                 if keyspace:
-                    cell = self._new_id(keyspace, position, cell, remarks)
+                    cell = self._new_id(keyspace, position, cell, remarks, is_update=is_update)
                 elif convert is not None:
                     cell = self._convert(at, convert, cell, remarks)
             cells.append(cell)
@@ -119,7 +131,7 @@ class RowCodec:
             remarks.clock[note] += 1
         return converted
 
-    def _new_id(self, keyspace: str, position: int, old: bytes, remarks: Remarks) -> bytes:
+    def _new_id(self, keyspace: str, position: int, old: bytes, remarks: Remarks, *, is_update: bool) -> bytes:
         state = self._ids[keyspace]
         owns = self._owner == (keyspace, position)
         if owns:
@@ -128,6 +140,9 @@ class RowCodec:
         if known is not None:
             remarks.ids_known += 1
             return known
+        if is_update and not owns and (waiting := state.resolve_waiting(old)) is not None:
+            # A row that refers to a parent in two columns: the cascade changes one at a time, the other's is to come.
+            return waiting
         if not owns:
             # Perhaps its parent comes later in this transaction (I1); perhaps never (I3): told at its end.
             remarks.orphans.add((keyspace, old))
@@ -143,7 +158,7 @@ class RowCodec:
             if cell is UNCHANGED:
                 raise _wide_key(self.plan)
             cells.append(cell)
-        return Key(tuple(cells), None)
+        return Key(tuple(cells))
 
     def key_of_old(self, old: Tuple, new: Tuple | None, remarks: Remarks) -> Key:
         """The key out of a K or O tuple, of which only the identity columns mean anything (D3).
@@ -151,33 +166,53 @@ class RowCodec:
         `new` is the new image of an UPDATE, None for a DELETE. Ask before `owner_moved`. An old image never allocates:
         a key that no map knows identifies no row of ours, and comes back empty.
         """
-        cells: list[bytes | None] = []
-        others: list[bytes | None] = []
+        cascades = self._cascades(old, new) if new is not None else {}
+        meanings: list[tuple[bytes | None, ...]] = []
         for place, position in zip(self.key_places, self._identity, strict=True):
             _, convert, keyspace, _ = self._feeds[place]
             cell = old[position]
             if cell is UNCHANGED:
                 raise _wide_key(self.plan)
-            other = cell
             if cell is not None and keyspace:
-                found, alternative = self._old_id(keyspace, position, cell, new)
+                found, alternative = self._old_id(keyspace, position, cell, new, cascades.get(keyspace))
                 if found is None:
-                    return Key((), None)
-                cell, other = found, alternative if alternative is not None else found
+                    return Key(())
+                meanings.append((found,) if alternative is None else (found, alternative))
             elif cell is not None and convert is not None:
-                cell = other = self._convert(place, convert, cell, remarks)
-            cells.append(cell)
-            others.append(other)
-        return Key(tuple(cells), tuple(others) if others != cells else None)
+                meanings.append((self._convert(place, convert, cell, remarks),))
+            else:
+                meanings.append((cell,))
+        first, *others = itertools.product(*meanings)
+        return Key(first, tuple(others))
 
-    def _old_id(self, keyspace: str, position: int, old: bytes, new: Tuple | None) -> tuple[bytes | None, bytes | None]:
+    def _cascades(self, old: Tuple, new: Tuple) -> dict[str, int]:
+        """By keyspace, the move that this update of a referring row follows, if it is a cascade."""
+        cascades: dict[str, int] = {}
+        for place, position in zip(self.key_places, self._identity, strict=True):
+            keyspace, before, after = self._feeds[place][2], old[position], new[position]
+            if keyspace and isinstance(before, bytes) and isinstance(after, bytes) and before != after:
+                number = self._ids[keyspace].cascade_of(before, after)
+                if number is not None:
+                    cascades[keyspace] = number
+        return cascades
+
+    def _old_id(
+        self, keyspace: str, position: int, old: bytes, new: Tuple | None, cascade: int | None
+    ) -> tuple[bytes | None, bytes | None]:
         state = self._ids[keyspace]
         if self._owner == (keyspace, position):
             return state.resolve_owner(old), None
         if new is None:
             return state.resolve_deleted(old)
         becomes = new[position]
+        if _is_kept(old, becomes):
+            return state.resolve_kept(old, cascade)
         return state.resolve_old(old, becomes if isinstance(becomes, bytes) else None)
+
+
+def _is_kept(before: Cell, after: Cell) -> bool:
+    """The same reference in both images; one that was not sent again (a long text key) is the same, too."""
+    return isinstance(before, bytes) and (after is UNCHANGED or after == before)
 
 
 def _positions(relation: Relation, plan: TablePlan) -> dict[str, int]:

@@ -16,7 +16,8 @@ The rules, each with its reason:
    logs the parent's change first and the cascade behind it. The former key then means the former id (the alias).
    An old image never allocates: what has no id was never written.
 5. Between alias and live entry of one key (keys shifted in one statement: 2 becomes 3 while 3 becomes 4) the row
-   change decides: see `resolve_old` and `resolve_deleted`. The row that owns the key is always the live one.
+   change decides: see `resolve_old`, `resolve_kept` and `resolve_deleted`. The row that owns the key is always the
+   live one. Moves are numbered, because cascades come in the order of the moves they follow.
 6. What a rollback took back is forgotten, cached entries and aliases alike.
 7. Within a batch nothing is evicted and absent keys are remembered; between batches the cache is cut to its limit and
    absence is forgotten, since another stream that shares the map may have filled it.
@@ -68,6 +69,8 @@ class IdState:
         "_allocate",
         "_forgets_all",
         "_limit",
+        "_moved_at",
+        "_moves_seen",
         "_stale",
         "_undo",
         "_unwritten",
@@ -89,6 +92,8 @@ class IdState:
         self._forgets_all = False  # the undo log was given up in this target transaction
         self._absent: set[bytes] = set()  # known to have no entry, in this batch
         self._aliases: dict[bytes, bytes] = {}  # former key -> its id, in this source transaction
+        self._moves_seen = 0
+        self._moved_at: dict[bytes, int] = {}  # former key -> the number of its move, in this source transaction
         self._undo: dict[bytes, bytes | None] = {}  # key -> its entry at the last commit, for keys we changed since
         self._unwritten: list[Write] = []
         self._stale: set[bytes] = set()  # keys of unwritten entries: what the table says of them is out of date
@@ -96,6 +101,7 @@ class IdState:
     def begin_transaction(self) -> None:
         """A source transaction begins: whatever cascades the one before had are over (rule 4)."""
         self._aliases.clear()
+        self._moved_at.clear()
 
     def missing(self, olds: Iterable[bytes]) -> set[bytes]:
         """Those that must be read from the table before anything can be said about them."""
@@ -140,6 +146,28 @@ class IdState:
         follows = becomes is None or self.known.get(becomes) == alias
         return (alias, live) if follows or live is None else (live, alias)
 
+    def cascade_of(self, old: bytes, becomes: bytes) -> int | None:
+        """The number of the move that a reference's change from `old` to `becomes` is the cascade of, if it is one."""
+        alias = self._aliases.get(old)
+        return self._moved_at[old] if alias is not None and self.known.get(becomes) == alias else None
+
+    def resolve_kept(self, old: bytes, cascade: int | None) -> tuple[bytes | None, bytes | None]:
+        """The id a referring row carries in a column that its UPDATE left alone, and an alternative.
+
+        `cascade` is the number of the move this very update follows in another column (`cascade_of`), or None. Cascades
+        come in the order of the moves: what moved later has not reached the row yet, its key still means the former id;
+        what moved earlier has, so that its key can only mean the new holder, as it does once all cascades are done.
+        """
+        live, alias = self.known.get(old), self._aliases.get(old)
+        if alias is None or alias == live:
+            return live, None
+        waits = cascade is not None and self._moved_at[old] >= cascade
+        return (alias, live) if waits or live is None else (live, alias)
+
+    def resolve_waiting(self, old: bytes) -> bytes | None:
+        """The former id of a key that nobody holds now: what an UPDATE's new image means that a cascade will follow."""
+        return self._aliases.get(old)
+
     def resolve_deleted(self, old: bytes) -> tuple[bytes | None, bytes | None]:
         """The id a referring row carries on the target, from the old image of its DELETE, and an alternative.
 
@@ -178,6 +206,8 @@ class IdState:
         del self.known[old]
         self._absent.add(old)
         self._aliases[old] = new
+        self._moves_seen += 1
+        self._moved_at[old] = self._moves_seen
         self._put(to, new)
         write = Moved(old, to, new)
         self.moves.append(write)
@@ -235,6 +265,7 @@ class IdState:
     def _forget(self) -> None:
         self._undo.clear()
         self._aliases.clear()
+        self._moved_at.clear()
         self._absent.clear()
         self.created.clear()
         self.moves.clear()

@@ -106,7 +106,7 @@ def test_B3_our_own_dead_session_does_not_keep_the_slot(begun: Workspace, databa
         daemon.kill9()
         assert slot(begun, "active") is True
         databases.source.execute("INSERT INTO items VALUES (2, 'two')")
-        synced(begun)  # wal_sender_timeout is a minute
+        assert begun.daemon("--until", "caught-up").wait(40) == 0  # wal_sender_timeout is a minute
         assert_equal(databases, "items")
 
 

@@ -27,6 +27,7 @@ from crossfade.pipe import EndOfStream, Idle, Pipe
 from crossfade.session.connect import Connection, server_fault
 from crossfade.target.progress import Position
 from crossfade.target.replay import Replayer, Tally
+from crossfade.wire.batch import Batch
 
 # Microseconds between 1970-01-01 and 2000-01-01: PostgreSQL's epoch.
 _POSTGRES_EPOCH: Final = 946_684_800
@@ -97,7 +98,7 @@ class Applier:
             if coming is Idle:
                 await self._idle()
             elif coming is Piece:
-                await self._batch(self._gather())
+                await self._apply(self._gather())
             elif await self._in_pieces():
                 return
 
@@ -108,45 +109,46 @@ class Applier:
             return Piece if item.is_whole else None
         return type(item) if item is not None else Idle
 
-    def _gather(self) -> list[Piece]:
+    def _gather(self) -> Batch:
         """Every whole transaction that has arrived meanwhile, within the limit: many when behind, few when idle."""
-        batch: list[Piece] = []
+        pieces: list[Piece] = []
         cost = 0
         while cost < self._batch_bytes:
             following = self._pipe.peek()
             if not isinstance(following, Piece) or not following.is_whole:
                 break
             self._pipe.take()
-            batch.append(following)
+            pieces.append(following)
             cost += following.cost
-        return batch
+        return Batch(pieces)
 
-    async def _batch(self, batch: list[Piece]) -> None:
+    async def _apply(self, batch: Batch) -> None:
+        """Apply a batch, in as many target transactions as its time takes; should one fail, one by one."""
         try:
-            rest = batch
-            while rest:
+            rest: Batch | None = batch
+            while rest is not None:
                 self._busy_since = time.monotonic()
                 try:
-                    rest = rest[await self._transaction(rest, "exact") :]
+                    rest = rest.after(await self._transaction(rest, "exact"))
                 except (RowRefused, PlanMismatch, Refused, Rebuild) as fault:
-                    if len(rest) == 1 and not isinstance(fault, Rebuild):
+                    if len(rest.pieces) == 1 and not isinstance(fault, Rebuild):
                         raise
-                    for piece in rest:
-                        await self._transaction([piece], "exact_single")
-                    rest = []
+                    for piece in rest.pieces:
+                        await self._transaction(Batch([piece]), "exact_single")
+                    rest = None
         finally:
-            self._pipe.released(sum(piece.cost for piece in batch))
+            self._pipe.released(batch.cost)
 
-    async def _transaction(self, pieces: list[Piece], level: str) -> int:
-        """Apply whole transactions as one target transaction; returns how many: those that fit into its time."""
+    async def _transaction(self, batch: Batch, level: str) -> int:
+        """Apply transactions as one target transaction; returns how many: those that fit into its time."""
         started = time.monotonic()
         await self._replayer.begin()
         try:
             done = 0
-            while done == 0 or (done < len(pieces) and time.monotonic() - started < _COMMIT_AFTER):
-                await self._replayer.apply(pieces[done : done + _SLICE])
-                done = min(len(pieces), done + _SLICE)
-            await self._commit(pieces[:done], started, level)
+            while done == 0 or (done < len(batch.pieces) and time.monotonic() - started < _COMMIT_AFTER):
+                await self._replayer.apply(batch.pieces[done : done + _SLICE])
+                done = min(len(batch.pieces), done + _SLICE)
+            await self._commit(batch.first(done), started, level)
         except Fault:
             await self._take_back()
             raise
@@ -175,7 +177,7 @@ class Applier:
                 if piece is None:
                     await self._take_back()
                     return True
-            await self._commit([piece], started, "exact_pieces")
+            await self._commit(Batch([piece]), started, "exact_pieces")
         except Fault:
             await self._take_back()
             raise
@@ -196,19 +198,16 @@ class Applier:
             raise ProtocolViolation("another transaction began inside one applied in pieces", tag="B", offset=0)
         return item
 
-    async def _commit(self, pieces: list[Piece], started: float, level: str) -> None:
-        last = pieces[-1].commit
-        assert last is not None, "only whole transactions are committed"
-        end = last.end_lsn
+    async def _commit(self, batch: Batch, started: float, level: str) -> None:
+        end = batch.end_lsn
         await self._replayer.write_ids()
         await self._move(end)
         self._replayer.committed()
         self._durable(end)
         self._listener(
             _applied(
-                pieces,
+                batch,
                 self._replayer.tally,
-                end=end,
                 seconds=time.monotonic() - started,
                 now=self._source_now(),
                 level=level,
@@ -252,17 +251,17 @@ class Applier:
             return
 
 
-def _applied(pieces: list[Piece], tally: Tally, *, end: Lsn, seconds: float, now: float, level: str) -> Applied:
+def _applied(batch: Batch, tally: Tally, *, seconds: float, now: float, level: str) -> Applied:
     return Applied(
-        end_lsn=end,
-        transactions=len(pieces),
+        end_lsn=batch.end_lsn,
+        transactions=len(batch.pieces),
         changes=tally.changes,
         conflicts=tally.conflicts,
         clock_notes=tally.clock,
         ids_created=tally.ids_created,
         ids_known=tally.ids_known,
         seconds=seconds,
-        commit_times=tuple(piece.begin.commit_time / 1e6 + _POSTGRES_EPOCH for piece in pieces),
+        commit_times=tuple(piece.begin.commit_time / 1e6 + _POSTGRES_EPOCH for piece in batch.pieces),
         committed_at=now,
         by_level=level,
     )

@@ -123,21 +123,25 @@ class Applier:
         return Batch(pieces)
 
     async def _apply(self, batch: Batch) -> None:
-        """Apply a batch, in as many target transactions as its time takes; should one fail, one by one."""
+        """Apply a batch, in as many target transactions as its time takes."""
         try:
             rest: Batch | None = batch
             while rest is not None:
-                self._busy_since = time.monotonic()
-                try:
-                    rest = rest.after(await self._transaction(rest, "exact"))
-                except (RowRefused, PlanMismatch, Refused, Rebuild) as fault:
-                    if len(rest.pieces) == 1 and not isinstance(fault, Rebuild):
-                        raise
-                    for piece in rest.pieces:
-                        await self._transaction(Batch([piece]), "exact_single")
-                    rest = None
+                rest = rest.after(await self._some(rest))
         finally:
             self._pipe.released(batch.cost)
+
+    async def _some(self, batch: Batch) -> int:
+        """Apply the beginning of a batch, or all of it one by one when it fails; returns how many transactions."""
+        self._busy_since = time.monotonic()
+        try:
+            return await self._transaction(batch, "exact")
+        except (RowRefused, PlanMismatch, Refused, Rebuild) as fault:
+            if len(batch.pieces) == 1 and not isinstance(fault, Rebuild):
+                raise
+        for piece in batch.pieces:
+            await self._transaction(Batch([piece]), "exact_single")
+        return len(batch.pieces)
 
     async def _transaction(self, batch: Batch, level: str) -> int:
         """Apply transactions as one target transaction; returns how many: those that fit into its time."""

@@ -243,7 +243,7 @@ class TableCopy:
 
 
 def _line(frame: memoryview) -> bytes:
-    """The bytes behind a frame; psycopg hands out a view of a bytes object of the same length, which need not be copied."""
+    """The bytes behind a frame: psycopg hands out a view of a whole bytes object, which need not be copied."""
     behind = frame.obj
     return behind if isinstance(behind, bytes) and len(behind) == len(frame) else bytes(frame)
 

@@ -7,12 +7,15 @@ source, so that one that nobody pinned would show.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 
 import pytest
+from psycopg import sql
 
-from tests.integration.following import Followed, shared
+from tests.integration.following import SAME, Followed, follow, shared
 from tests.servers.clusters import Pairs, Versions
+from tests.servers.daemon import Workspace
 from tests.servers.databases import ROLE, Databases, make_roles
 
 # The settings both sides are printed under for the comparison.
@@ -271,3 +274,145 @@ def test_F2_to_F18_every_value_is_found_again_by_an_old_image(followed: Followed
     assert followed.target("SELECT count(*) FROM keyless WHERE id < 100000") != [(0,)]
     followed.write("DELETE FROM public.keyless")
     assert followed.target("SELECT id FROM keyless ORDER BY id") == []
+
+
+NAMES = (
+    "MixedCase",
+    'quo"te',
+    "with space",
+    "select",
+    "new\nline",
+    "%s",
+    "%(a)s",
+    "{}",
+    "{0}",
+    "ünïcødé 😀",
+    "back\\slash",
+    "it's",
+    "$1",
+    "x" * 63,
+)
+
+
+@pytest.mark.parametrize("replica_role", [True, False], ids=["replica", "origin"])
+def test_F27_any_identifier(workspace: Workspace) -> None:
+    """Schemas, tables, columns, enums, the publication: whatever PostgreSQL allows in a name is only a name."""
+    databases = workspace.databases
+    script, wanted = [], []
+    for at, name in enumerate(NAMES):
+        table = sql.Identifier(NAMES[at - 1], name)
+        columns = sql.SQL(", ").join(sql.SQL("{} text").format(sql.Identifier(one)) for one in NAMES)
+        script.append(
+            sql.SQL(
+                "CREATE SCHEMA {schema}; CREATE TYPE {type} AS ENUM ('a', 'b');"
+                "CREATE TABLE {table} ({key} int PRIMARY KEY, {columns}, kind {type},"
+                " up int REFERENCES {table} DEFERRABLE)"
+            ).format(
+                schema=sql.Identifier(NAMES[at - 1]),
+                type=sql.Identifier(NAMES[at - 1], "kind " + name[:50]),
+                table=table,
+                key=sql.Identifier("the key"),
+                columns=columns,
+            )
+        )
+        wanted.append(table)
+    for one in script:
+        databases.prepare(one.as_string(None), one.as_string(None))
+    row = sql.SQL("INSERT INTO {} ({}, {}, kind, up) VALUES ({}, 'v', 'a', {})")
+    write = [
+        row.format(table, sql.Identifier("the key"), sql.Identifier(NAMES[at]), 1, 1) for at, table in enumerate(wanted)
+    ]
+    databases.source.execute(sql.SQL(";").join(write))
+    databases.publish(*(table.as_string(None) for table in wanted), publication='"Select"')
+    schemas = ", ".join(
+        f"{json.dumps(name, ensure_ascii=False)}: {json.dumps(name, ensure_ascii=False)}" for name in NAMES
+    )
+    workspace.write(f"version: 1\nschemas: {{{schemas}}}\n", extra='[stream]\npublication = "Select"\n')
+    daemon = workspace.daemon()
+    daemon.wait_for_phase("streaming")
+    followed = Followed(databases, workspace, daemon)
+    followed.write(
+        *(
+            sql.SQL(
+                "UPDATE {} SET {} = 'w', kind = 'b'; INSERT INTO {} VALUES (2, 'x'), (3, NULL);"
+                "DELETE FROM {} WHERE {} = 3"
+            ).format(table, sql.Identifier(NAMES[at]), table, table, sql.Identifier("the key"))
+            for at, table in enumerate(wanted)
+        ),
+        sql.SQL("TRUNCATE {}").format(wanted[0]),
+    )
+    for at, table in enumerate(wanted):
+        query = sql.SQL("SELECT t.* FROM {} t ORDER BY 1").format(table)
+        assert followed.target(query) == followed.source(query)
+        assert len(followed.target(query)) == (0 if at == 0 else 2)
+    followed.stop()
+
+
+LOCAL = (
+    "2018-11-04 01:30:00",
+    "2018-11-04 00:59:59.999999",
+    "2018-11-04 02:00:00",
+    "2018-03-11 02:30:00",
+    "2018-03-11 01:59:59.5",
+    "1800-01-01 00:00:00",
+    "0044-03-15 12:00:00 BC",
+    "9999-12-31 23:59:59",
+    "infinity",
+    "-infinity",
+)
+
+
+def test_F19_local_times_become_utc_and_the_odd_ones_are_counted(workspace: Workspace) -> None:
+    """A gap and an overlap of New York, by copy and by stream: as PostgreSQL reads them, or as told."""
+    mapping = (
+        SAME
+        + """
+tables:
+  public.t:
+    columns:
+      at: {timezone: America/New_York}
+      early: {timezone: America/New_York, ambiguous: earlier}
+"""
+    )
+    values = ", ".join(f"({{}} + {at}, '{text}', '{text}')" for at, text in enumerate(LOCAL))
+    followed = follow(
+        workspace,
+        mapping,
+        source="CREATE TABLE t (id int PRIMARY KEY, at timestamp, early timestamp)",
+        target="CREATE TABLE t (id int PRIMARY KEY, at timestamptz, early timestamptz)",
+        rows=f"INSERT INTO t VALUES {values.replace('{}', '0')}, (99, NULL, NULL)",
+    )
+    followed.write(f"INSERT INTO t VALUES {values.replace('{}', '100')}", "UPDATE t SET at = at WHERE id < 100")
+    zone = "'America/New_York'"
+    assert followed.target("SELECT id, at::text FROM t ORDER BY id") == followed.source(
+        f"SELECT id, (at AT TIME ZONE {zone})::text FROM t ORDER BY id"
+    )
+    near = "at BETWEEN '1000-01-01' AND '3000-01-01'"
+    odd = f"SELECT extract(epoch FROM at - early)::int, count(*) FROM t WHERE {near} GROUP BY 1"
+    assert sorted(followed.target(odd)) == [(0, 2 * 5), (3600, 2)]
+    assert followed.metric("crossfade_clock_notes_total", kind="overlap", table="public.t") >= 4
+    assert followed.metric("crossfade_clock_notes_total", kind="gap", table="public.t") >= 4
+    followed.stop()
+
+
+def test_F19_error_policies_stop_at_the_row_and_never_tell_it(workspace: Workspace) -> None:
+    """`ambiguous: error`: a local time that occurred twice stops the stream; mended by a later choice, it goes on."""
+    mapping = SAME + "tables:\n  public.t: {columns: {at: {timezone: America/New_York, ambiguous: error}}}\n"
+    followed = follow(
+        workspace,
+        mapping,
+        source="CREATE TABLE t (id int PRIMARY KEY, at timestamp)",
+        target="CREATE TABLE t (id int PRIMARY KEY, at timestamptz)",
+    )
+    followed.databases.source.execute("INSERT INTO t VALUES (1, '2018-11-04 01:30')")
+    error = followed.failure()
+    assert "public.t" in error
+    assert "column at" in error
+    assert "ambiguous: later" in error
+    assert "01:30" not in followed.daemon.text()
+    assert followed.target("SELECT count(*) FROM t") == [(0,)]
+    followed.stop()
+    workspace.write(mapping.replace("ambiguous: error", "ambiguous: later"))
+    followed.daemon.start().wait_until_caught_up()
+    assert followed.target("SELECT at::text FROM t") == [("2018-11-04 06:30:00+00",)]
+    followed.stop()

@@ -11,7 +11,7 @@ import hashlib
 import json
 from collections.abc import Iterable, Mapping
 
-from crossfade.mapping.plan import Const, Keyspace, LocalTime, Remap, Rule, TablePlan
+from crossfade.mapping.plan import Ambiguous, Const, Keyspace, LocalTime, Remap, Rule, TablePlan
 
 
 def meaning_hash(tables: Iterable[TablePlan], keyspaces: Mapping[str, Keyspace]) -> str:
@@ -43,8 +43,10 @@ def _rule(rule: Rule) -> list[object]:
     match rule:
         case Remap(keyspace):
             return ["remap", keyspace]
-        case LocalTime(zone, ambiguous, nonexistent):
-            return ["timezone", zone, ambiguous.value, nonexistent.value]
+        case LocalTime(zone, ambiguous):
+            # `error` writes no row otherwise than the default does; where it stopped, the default is the way on. The
+            # same goes for times that never were, so that only one meaning is left there.
+            return ["timezone", zone, (Ambiguous.LATER if ambiguous is Ambiguous.ERROR else ambiguous).value, "shift"]
         case Const(text):
             return ["const", text]
         case _:

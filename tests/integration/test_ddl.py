@@ -28,6 +28,7 @@ def begun(databases: Databases, workspace: Workspace) -> Workspace:
     return workspace
 
 
+@pytest.mark.one_version
 def test_E1_an_added_column_stops_before_its_first_row(begun: Workspace, databases: Databases) -> None:
     """ADD COLUMN and rows, in one transaction: stop with the column's name; `drop` it, and the stream goes on."""
     databases.source.execute(
@@ -42,6 +43,7 @@ def test_E1_an_added_column_stops_before_its_first_row(begun: Workspace, databas
     assert rows(databases.target, "items") == ["(1,one)", "(2,two)", "(3,three)"]
 
 
+@pytest.mark.one_version
 def test_E1_an_added_column_stops_a_running_stream(begun: Workspace, databases: Databases) -> None:
     """The same while streaming: what was committed before is durable, nothing after it, and `status` tells why."""
     daemon = streaming(begun)
@@ -55,6 +57,7 @@ def test_E1_an_added_column_stops_a_running_stream(begun: Workspace, databases: 
     assert "colour" in str(document["error"])
 
 
+@pytest.mark.one_version
 def test_E1_ignored_columns_never_shift_the_others(databases: Databases, workspace: Workspace) -> None:
     """With `source_column_added: ignore`, columns come and go between the mapped ones; values stay in their places."""
     both(
@@ -97,6 +100,7 @@ def test_E3_a_rewrite_is_noticed_in_the_stream(begun: Workspace, databases: Data
     assert rows(databases.target, "items") == ["(1,one)", "(2,two)"]
 
 
+@pytest.mark.one_version
 def test_E3_the_way_out_that_is_named_works(begun: Workspace, databases: Databases) -> None:
     """Teardown, empty the target tables, run: everything is copied again with its new values."""
     databases.source.execute(
@@ -114,6 +118,7 @@ def _published(databases: Databases) -> bool:
     return bool(databases.source.value("SELECT count(*) FROM pg_publication"))
 
 
+@pytest.mark.one_version
 @pytest.mark.parametrize("change", ["RENAME note TO remark", "DROP note"], ids=["rename", "drop"])
 def test_E4_a_mapped_column_that_is_gone_stops_the_stream(begun: Workspace, databases: Databases, change: str) -> None:
     """RENAME or DROP of a column the mapping uses, then an UPDATE: stopped before it, naming column and table."""
@@ -126,6 +131,7 @@ def test_E4_a_mapped_column_that_is_gone_stops_the_stream(begun: Workspace, data
     assert len(rows(databases.target, "items")) == 2
 
 
+@pytest.mark.one_version
 def test_E4_a_column_that_has_its_name_again_goes_on(begun: Workspace, databases: Databases) -> None:
     """Renamed with nothing written meanwhile: refused while the name is another, streamed on when it is back."""
     databases.source.execute("ALTER TABLE items RENAME note TO remark")
@@ -248,6 +254,7 @@ def test_E12_a_publication_by_leaf_is_refused(databases: Databases, workspace: W
     assert AGAIN in daemon.text()
 
 
+@pytest.mark.one_version
 def test_C17_a_publication_of_fewer_operations_is_refused(databases: Databases, workspace: Workspace) -> None:
     """publish = 'insert' would lose updates without a word: refused before, and noticed when it happens later."""
     both(databases, ITEMS, rows="INSERT INTO items VALUES (1, 'one')")
@@ -262,8 +269,10 @@ def test_C17_a_publication_of_fewer_operations_is_refused(databases: Databases, 
     synced(workspace)
     databases.source.execute("ALTER PUBLICATION crossfade SET (publish = 'insert, update, delete')")
     databases.source.execute("TRUNCATE items")
-    daemon = synced(workspace, code=3)
-    assert AGAIN in daemon.text()
+    assert AGAIN in synced(workspace, code=3).text()
+    # Put back without copying again: the TRUNCATE would be missing for ever, so this is not forgotten.
+    databases.source.execute("ALTER PUBLICATION crossfade SET (publish = 'insert, update, delete, truncate')")
+    assert AGAIN in synced(workspace, code=3).text()
     assert len(rows(databases.target, "items")) == 1
 
 
@@ -286,6 +295,7 @@ def test_D16_an_unlogged_table_is_refused(databases: Databases, workspace: Works
     assert_equal(databases, "items")
 
 
+@pytest.mark.one_version
 def test_D16_a_table_made_unlogged_meanwhile_must_be_copied_again(begun: Workspace, databases: Databases) -> None:
     """Out of the publication, unlogged, changed: its changes were never logged, and that is said by name."""
     databases.source.execute("ALTER PUBLICATION crossfade DROP TABLE items")
@@ -295,6 +305,7 @@ def test_D16_a_table_made_unlogged_meanwhile_must_be_copied_again(begun: Workspa
     assert "public.items is unlogged" in daemon.text()
 
 
+@pytest.mark.one_version
 def test_E5_another_table_under_the_same_name_is_not_taken_for_it(begun: Workspace, databases: Databases) -> None:
     """Renamed away and made anew under the old name, published as before: a new oid is a new table."""
     daemon = streaming(begun)

@@ -74,6 +74,7 @@ def test_B1_a_slot_whose_wal_is_gone_is_the_end_not_a_retry(begun: Workspace, da
         databases.source.execute("SELECT pg_reload_conf()")
 
 
+@pytest.mark.one_version
 def test_B1_a_slot_that_comes_close_is_told_in_time(begun: Workspace, databases: Databases) -> None:
     """Little room is left before the limit: an alert in log and status while everything can still be saved."""
     daemon = streaming(begun)
@@ -97,6 +98,7 @@ def test_B1_a_slot_that_comes_close_is_told_in_time(begun: Workspace, databases:
     assert daemon.terminate() == 0
 
 
+@pytest.mark.one_version
 def test_B3_our_own_dead_session_does_not_keep_the_slot(begun: Workspace, databases: Databases) -> None:
     """kill -9 behind a network that swallows the goodbye: the old walsender lives on, and the next start ends it."""
     with Proxy(databases.source.server.port) as proxy:
@@ -110,6 +112,7 @@ def test_B3_our_own_dead_session_does_not_keep_the_slot(begun: Workspace, databa
         assert_equal(databases, "items")
 
 
+@pytest.mark.one_version
 def test_B3_a_stranger_on_our_slot_is_waited_for(begun: Workspace, databases: Databases) -> None:
     """Another client streams from the slot: it is not ended, it is told, and streaming goes on when it is gone."""
     synced(begun)
@@ -127,6 +130,7 @@ def test_B3_a_stranger_on_our_slot_is_waited_for(begun: Workspace, databases: Da
     assert daemon.terminate() == 0
 
 
+@pytest.mark.one_version
 def test_B3_a_session_that_waits_for_a_lock_gives_the_lead_back(begun: Workspace, databases: Databases) -> None:
     """The daemon dies while its apply waits for somebody's lock: its session notices, and another daemon leads."""
     daemon = streaming(begun)
@@ -179,6 +183,7 @@ def test_B11_who_keeps_the_slot_from_being_made_is_told(begun: Workspace, databa
     assert daemon.terminate() == 0
 
 
+@pytest.mark.one_version
 def test_B11_stopped_while_it_waits_it_leaves_no_slot(begun: Workspace, databases: Databases) -> None:
     """SIGTERM during slot creation: the server's command is cancelled, no half-made slot stays, exit 0; run again."""
     with databases.source.connect(autocommit=False) as idle:
@@ -229,6 +234,7 @@ def _stopped_soon(databases: Databases) -> None:
     assert time.monotonic() - began < 10, "the shutdown waited for us"
 
 
+@pytest.mark.one_version
 def test_B17_no_slot_to_spare_is_said_before_anything_is_made(begun: Workspace, databases: Databases) -> None:
     """Every one of max_replication_slots is taken: refused, nothing made, then it runs."""
     taken = []

@@ -5,7 +5,6 @@ The tree of tasks of one attempt:
     attempt
     ├── source.watch         samples clock, log and slot each second
     ├── target.watch         operators' commands, the row people read, the applier's connection
-    ├── stop.watch           ends everything when patience with a drain is over
     └── work                 copy, then stream:
         ├── copy.0 …         one table at a time each;  copy.locks
         ├── stream.read      the replication connection
@@ -144,7 +143,6 @@ class Attempt:
             async with asyncio.TaskGroup() as group:
                 group.create_task(self._source_watch().run(), name="source.watch")
                 group.create_task(self._target_watch(target).run(), name="target.watch")
-                group.create_task(watch.stop_watch(self._stop, self._over.is_set), name="stop.watch")
                 group.create_task(self._work(plan, target, replication, system, stored), name="work")
 
     async def _open(
@@ -228,7 +226,19 @@ class Attempt:
             found = await slot.look(looker, self._slot)
             slot.check_continuity(self._slot, found, end_lsn=stored.end_lsn, database=system.database)
             # Before the mapping is compiled: a column that is gone is told as what it is, changes that may be lost.
-            await watch.check_published(looker, stored.published or {})
+            await self._check_published(looker, stored)
+
+    async def _check_published(self, source: Connection, stored: Progress) -> None:
+        try:
+            await watch.check_published(source, stored.published or {})
+        except watch.ChangesLost as fault:
+            if fault.final:
+                target = await connect(self._target_dsn, purpose="control", endpoint="target", settings=TARGET)
+                try:
+                    await progress.remember_lost(target, self._name, fault.final)
+                finally:
+                    await target.close()
+            raise
 
     def _accept(self, examined: Examined, stored: Progress | None) -> Plan:
         """The plan, or the fault that all errors found amount to."""
@@ -473,7 +483,7 @@ class Attempt:
         self._ledger, self._reader, self._applier = ledger, reader, applier
         guard = watch.PublicationGuard(
             self._source_dsn,
-            stored.published or {},
+            lambda source: self._check_published(source, stored),
             is_over=lambda: self._applier_is_done,
             over=self._over,
         )

@@ -10,21 +10,21 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Final
 
 import psycopg
 
 from crossfade.events import Listener, Note, PauseReason, SourceSampled
-from crossfade.faults import Fault, Refused, Transient
+from crossfade.faults import Fault, Rebuild, Refused, Transient
 from crossfade.ledger import AckLedger
 from crossfade.lsn import Lsn
 from crossfade.runtime.state import WorkflowState
-from crossfade.runtime.stop import Stop
 from crossfade.session.connect import TARGET, Connection, connect, server_fault
 from crossfade.source import publication
 from crossfade.source.stream import StreamReader
 from crossfade.state import control, workflow
+from crossfade.target import progress
 from crossfade.target.apply import Applier
 
 _TICK: Final = 1.0
@@ -271,6 +271,9 @@ class TargetWatch:
                 where="target",
                 means="Nothing is lost; whether the last COMMIT arrived is read back.",
             )
+        if blockers and self._state.is_paused():
+            # Whoever paused wants our locks gone, not one more wait for somebody else's.
+            raise Rebuild("Paused while the apply waited for a lock.", where="target")
         if blockers and not self._is_blocked:
             self._is_blocked = True
             self._listener(
@@ -290,13 +293,13 @@ class PublicationGuard:
     def __init__(
         self,
         dsn: str,
-        stored: Mapping[str, object],
+        check: Callable[[Connection], Awaitable[None]],
         *,
         is_over: Callable[[], bool],
         over: asyncio.Event,
     ) -> None:
         self._dsn = dsn
-        self._stored = stored
+        self._check = check
         self._is_over = is_over
         self._over = over
 
@@ -305,16 +308,12 @@ class PublicationGuard:
         connection = await connect(self._dsn, purpose="publication guard", endpoint="source")
         try:
             while not self._is_over():
-                await _answered(self.check(connection), _SLOWEST_ANSWER * 3, "source")
+                await _answered(self._check(connection), _SLOWEST_ANSWER * 3, "source")
                 await _pause(self._over, _GUARD_EVERY)
         except psycopg.Error as error:
             raise server_fault(error, where="source, watching the publications") from None
         finally:
             await connection.close()
-
-    async def check(self, connection: Connection) -> None:
-        """Compare once."""
-        await check_published(connection, self._stored)
 
 
 async def check_published(connection: Connection, stored: Mapping[str, object]) -> None:
@@ -322,29 +321,26 @@ async def check_published(connection: Connection, stored: Mapping[str, object]) 
     if not stored:
         return
     found = publication.differences(stored, await publication.read_again(connection, stored))
-    if found:
-        raise Refused(
-            " ".join(found),
+    remembered = [str(text) for text in progress.lost(stored)]
+    new = [each for each in found if each.text not in remembered]
+    if remembered or new:
+        raise ChangesLost(
+            [*remembered, *(each.text for each in new)], final=[each.text for each in new if each.is_final]
+        )
+
+
+class ChangesLost(Refused):
+    """Published content changed. `final` is what must be remembered, since putting it back would leave no trace."""
+
+    def __init__(self, told: Sequence[str], *, final: Sequence[str]) -> None:
+        super().__init__(
+            " ".join(told),
             where="source",
             means="Changes may have been missed since; the tables named must be copied again.",
             do="Put it back as `crossfade check` prints it, then `crossfade teardown`, empty the target tables,"
             " `crossfade run`.",
         )
-
-
-async def stop_watch(stop: Stop, is_over: Callable[[], bool]) -> None:
-    """Raise when patience with a drain is over; return when the branch is."""
-    while not is_over():
-        try:
-            async with asyncio.timeout(_TICK / 4):
-                await stop.abandoned.wait()
-        except TimeoutError:
-            continue
-        raise Abandoned
-
-
-class Abandoned(Exception):
-    """A second signal, or the deadline: everything in flight is dropped, the source will send it again."""
+        self.final = tuple(final)
 
 
 async def _answered(work: object, seconds: float, endpoint: str) -> None:
@@ -367,4 +363,4 @@ async def _pause(over: asyncio.Event, seconds: float) -> None:
         return
 
 
-__all__ = ["Abandoned", "Fault", "PublicationGuard", "SourceWatch", "TargetWatch", "check_published", "stop_watch"]
+__all__ = ["Fault", "PublicationGuard", "SourceWatch", "TargetWatch", "check_published"]

@@ -12,6 +12,7 @@ PostgreSQL: catalog-pg-publication, view-pg-publication-tables, sql-createpublic
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Final
 
 from crossfade.catalog import TableName
@@ -83,9 +84,17 @@ async def _read(
     return {"publications": held, "tables": described}
 
 
-def differences(stored: Mapping[str, object], current: Mapping[str, object]) -> list[str]:
-    """What has changed since the copy in a way that may have lost changes; a sentence each, naming the tables."""
-    found: list[str] = []
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """A sentence naming the tables. `is_final`: putting it back leaves no trace, yet changes may be lost for good."""
+
+    text: str
+    is_final: bool = False
+
+
+def differences(stored: Mapping[str, object], current: Mapping[str, object]) -> list[Difference]:
+    """What has changed since the copy in a way that may have lost changes."""
+    found: list[Difference] = []
     now = _section(current, "publications")
     for name, was in _section(stored, "publications").items():
         found.extend(_publication(name, was, now.get(name)))
@@ -95,54 +104,63 @@ def differences(stored: Mapping[str, object], current: Mapping[str, object]) -> 
     return found
 
 
-def _publication(name: str, was: Mapping[str, object], now: Mapping[str, object] | None) -> list[str]:
+def _publication(name: str, was: Mapping[str, object], now: Mapping[str, object] | None) -> list[Difference]:
     if now is None:
-        return [f"Publication {name} is gone (dropped or renamed); all its tables may have lost changes."]
-    found: list[str] = []
+        return [Difference(f"Publication {name} is gone (dropped or renamed); all its tables may have lost changes.")]
+    found: list[Difference] = []
     held_before, held_now = _mapping(was, "tables"), _mapping(now, "tables")
     lost = sorted(set(held_before) - set(held_now))
     again = sorted(table for table in held_before if table in held_now and held_before[table] != held_now[table])
     if lost and not now.get("all_tables"):
-        found.append(f"Publication {name} no longer holds {', '.join(lost)}.")
+        found.append(Difference(f"Publication {name} no longer holds {', '.join(lost)}."))
     if again:
-        found.append(f"Publication {name} was without {', '.join(again)} for a while (dropped and added again).")
+        found.append(
+            Difference(f"Publication {name} was without {', '.join(again)} for a while (dropped and added again).")
+        )
     if was.get("operations") != now.get("operations"):
         found.append(
-            f"Publication {name} publishes other operations than before"
-            f" ({now.get('operations')} instead of {was.get('operations')}; i, u, d, t stand for"
-            " insert, update, delete, truncate)."
+            Difference(
+                f"Publication {name} published other operations than before"
+                f" ({now.get('operations')} instead of {was.get('operations')}; i, u, d, t stand for"
+                " insert, update, delete, truncate).",
+                is_final=True,
+            )
         )
     if was.get("via_root") != now.get("via_root"):
-        found.append(f"Publication {name} changed publish_via_partition_root.")
+        found.append(Difference(f"Publication {name} changed publish_via_partition_root.", is_final=True))
     return found
 
 
-def _table(name: str, was: Mapping[str, object], now: Mapping[str, object] | None) -> list[str]:
+def _table(name: str, was: Mapping[str, object], now: Mapping[str, object] | None) -> list[Difference]:
     if now is None or was.get("oid") != now.get("oid"):
-        return [f"Table {name} was dropped, renamed or made anew."]
-    found: list[str] = []
+        return [Difference(f"Table {name} was dropped, renamed or made anew.")]
+    found: list[Difference] = []
     if was.get("persistence") != now.get("persistence"):
-        found.append(f"Table {name} is unlogged now, or was: its changes are not logged.")
+        found.append(Difference(f"Table {name} is unlogged now, or was: its changes are not logged.", is_final=True))
     if was.get("identity") != now.get("identity"):
-        found.append(f"Table {name} has another replica identity than before.")
+        found.append(Difference(f"Table {name} has another replica identity than before."))
     used = was["used"]
     assert isinstance(used, list)
     found.extend(_columns(name, _mapping(was, "columns"), _mapping(now, "columns"), used))
     return found
 
 
-def _columns(table: str, was: Mapping[str, object], now: Mapping[str, object], used: Sequence[object]) -> Iterator[str]:
+def _columns(
+    table: str, was: Mapping[str, object], now: Mapping[str, object], used: Sequence[object]
+) -> Iterator[Difference]:
     for column in map(str, used):
         before, after = was.get(column), now.get(column)
         if before == after or before is None:
             continue
         if after is None or str(before).split("/")[0] != str(after).split("/")[0]:
-            yield (
+            yield Difference(
                 f"Column {column} of {table}, which the mapping uses, was dropped or renamed (a renamed one may have"
                 " its name back: then `crossfade run` goes on)."
             )
         elif not _grew(str(before), str(after)):
-            yield f"Column {column} of {table} changed its type; rewritten values are not replicated."
+            yield Difference(
+                f"Column {column} of {table} changed its type; rewritten values are not replicated.", is_final=True
+            )
 
 
 def _grew(before: str, after: str) -> bool:

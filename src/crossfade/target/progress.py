@@ -7,7 +7,7 @@ rows before it.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -99,6 +99,22 @@ async def place(
             means="Somebody else started it meanwhile.",
             do="Run `crossfade status`.",
         )
+
+
+def lost(published: Published) -> list[object]:
+    """What was remembered by `remember_lost`."""
+    told = published.get("lost", [])
+    assert isinstance(told, list)
+    return told
+
+
+async def remember_lost(connection: Connection, workflow: str, told: Sequence[str]) -> None:
+    """Keep what made us say that changes are lost: once put back, nothing else would tell (C17)."""
+    await connection.execute(
+        "UPDATE crossfade.progress SET published = published || jsonb_build_object('lost',"
+        " coalesce(published -> 'lost', '[]') || %s::jsonb) WHERE workflow = %s",
+        (Json(list(told)), workflow),
+    )
 
 
 async def raise_epoch(connection: Connection, workflow: str) -> int:

@@ -46,7 +46,7 @@ def changed(change: Callable[[Picture], object]) -> list[str]:
     """What is told after `change` was made to the source."""
     now = copy.deepcopy(picture())
     change(now)
-    return differences(picture(), now)
+    return [each.text for each in differences(picture(), now)]
 
 
 def users(now: Picture) -> Picture:

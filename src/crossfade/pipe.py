@@ -32,11 +32,12 @@ Item = Piece | Idle | EndOfStream
 
 
 class Pipe:
-    """`held` is bytes put and not yet released; `on_room` is called when a full pipe has room again."""
+    """`held` is bytes put and not yet released, `changes` those not yet taken; `on_room` is called when a full pipe has room again."""
 
     def __init__(self, limit_bytes: int) -> None:
         self.limit_bytes = limit_bytes
         self.held = 0
+        self.changes = 0
         self.on_room: Callable[[], None] | None = None
         self._items: deque[Item] = deque()
         self._arrived = asyncio.Event()
@@ -51,11 +52,14 @@ class Pipe:
         self._items.append(item)
         if isinstance(item, Piece):
             self.held += item.cost
+            self.changes += len(item.changes)
         self._arrived.set()
 
     def take(self) -> Item | None:
         """The oldest item, when there is one."""
         item = self._items.popleft() if self._items else None
+        if isinstance(item, Piece):
+            self.changes -= len(item.changes)
         if not self._items:
             self._arrived.clear()
         return item

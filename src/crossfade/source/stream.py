@@ -180,7 +180,7 @@ class StreamReader:
                 Received(received, keepalives, changes, self._assembler.transactions_skipped, self._ledger.received)
             )
             self._assembler.transactions_skipped = 0
-            self._listener(PipeLevel(self._ledger.pending, self._pipe.held, self._pipe.limit_bytes))
+            self._listener(PipeLevel(self._pipe.changes, self._pipe.held, self._pipe.limit_bytes))
 
     def _keepalive(self, message: Keepalive) -> None:
         self._ledger.heard(message.wal_end, mid_transaction=self._assembler.is_mid_transaction)

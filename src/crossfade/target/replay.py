@@ -401,17 +401,16 @@ class Replayer:
 
     def _settle_orphans(self) -> None:
         """At the end of a source transaction: references whose parent never came (I3)."""
-        for keyspace, _ in self._remarks.orphans:
-            owner = self._ids[keyspace].keyspace.owner
-            plan = self._plans.get(owner)
-            if plan is not None and plan.policies.orphan_id is OnOrphan.ERROR:
+        for (keyspace, _), plan in self._remarks.orphans.items():
+            if plan.policies.orphan_id is OnOrphan.ERROR:
+                owner = self._ids[keyspace].keyspace.owner
                 raise RowRefused(
                     f"A reference to {owner} has no parent there, and the mapping says `orphan_id: error`.",
-                    where=str(owner),
+                    where=str(plan.source),
                     means="Nothing of that transaction was applied; the slot keeps it.",
                     do="Mend the reference on the source, or set `orphan_id: allocate` and restart the daemon.",
                 )
-            self.tally.conflicts[plan.target if plan is not None else owner, "orphan_id"] += 1
+            self.tally.conflicts[plan.target, "orphan_id"] += 1
         self._remarks.orphans.clear()
 
 

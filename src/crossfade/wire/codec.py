@@ -31,7 +31,7 @@ class Remarks:
     """What the codec noticed while converting, for the metrics: clock gaps and overlaps, ids that had no parent yet."""
 
     clock: Counter[str] = field(default_factory=Counter)
-    orphans: set[tuple[str, bytes]] = field(default_factory=set)
+    orphans: dict[tuple[str, bytes], TablePlan] = field(default_factory=dict)
     ids_known: int = 0
 
 
@@ -135,7 +135,7 @@ class RowCodec:
         state = self._ids[keyspace]
         owns = self._owner == (keyspace, position)
         if owns:
-            remarks.orphans.discard((keyspace, old))
+            remarks.orphans.pop((keyspace, old), None)
         known = state.resolve_new(old)
         if known is not None:
             remarks.ids_known += 1
@@ -145,7 +145,7 @@ class RowCodec:
             return waiting
         if not owns:
             # Perhaps its parent comes later in this transaction (I1); perhaps never (I3): told at its end.
-            remarks.orphans.add((keyspace, old))
+            remarks.orphans.setdefault((keyspace, old), self.plan)
         return state.allocate(old)
 
     # keys ----------------------------------------------------------------------------------------------------------

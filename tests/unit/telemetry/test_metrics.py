@@ -67,7 +67,7 @@ def test_label_sets_exist_at_zero_from_the_start(metrics: Metrics) -> None:
             assert value(metrics, "changes_applied_total", **STREAM, table=table, op=op) == 0
     for kind in ("missing_row", "duplicate_key", "fk", "stale"):
         assert value(metrics, "conflicts_total", **STREAM, table="public.users", kind=kind) == 0
-    for level in ("set", "final", "exact"):
+    for level in ("exact", "exact_single", "exact_pieces"):
         assert value(metrics, "batches_total", **STREAM, level=level) == 0
     for endpoint in ("source", "target"):
         assert value(metrics, "reconnects_total", **FLOW, endpoint=endpoint) == 0

@@ -10,13 +10,17 @@ import signal
 from collections.abc import Callable
 
 
+class Abandoned(Exception):
+    """A second signal, or the deadline: everything in flight is dropped, the source will send it again."""
+
+
 class Stop:
     """`requested` once somebody asked; `abandoned` once patience is over."""
 
     def __init__(self, deadline: float) -> None:
         self._deadline = deadline
         self._timer: asyncio.TimerHandle | None = None
-        self._kicks: list[Callable[[], None]] = []
+        self._kicks: list[Callable[[], object]] = []
         self.requested = asyncio.Event()
         self.abandoned = asyncio.Event()
 
@@ -27,7 +31,7 @@ class Stop:
             loop.add_signal_handler(number, self.signalled)
         loop.add_signal_handler(signal.SIGHUP, lambda: None)
 
-    def on_request(self, kick: Callable[[], None]) -> Callable[[], None]:
+    def on_request(self, kick: Callable[[], object]) -> Callable[[], None]:
         """Call `kick` when a stop is asked for; returns what takes that back."""
         self._kicks.append(kick)
         return lambda: self._kicks.remove(kick)

@@ -4,6 +4,7 @@
     ├── http.serve        probes, metrics, status
     ├── loop.pulse        systemd's watchdog, the loop's own lag
     └── attempts          `runtime/attempt`, rebuilt from the durable position after each fault
+        └── stop.watch    ends the attempt when patience with a drain is over
 
 A fault's policy decides: try again by itself with backoff, stay up as `failed` and try again every minute or at once
 on `resume`, or exit with the code scripts rely on. Refuses to know what an attempt does. The invariant: nothing else
@@ -15,7 +16,8 @@ from __future__ import annotations
 import asyncio
 import random
 import traceback
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
 
 import psycopg
 import structlog
@@ -36,9 +38,8 @@ from crossfade.mapping.spec import Spec
 from crossfade.runtime.attempt import Attempt, Backend, Options
 from crossfade.runtime.backoff import Backoff
 from crossfade.runtime.state import WorkflowState
-from crossfade.runtime.stop import Stop
-from crossfade.runtime.watch import Abandoned
-from crossfade.session.connect import TARGET, connect, server_fault
+from crossfade.runtime.stop import Abandoned, Stop
+from crossfade.session.connect import TARGET, Connection, connect, server_fault
 from crossfade.settings import Settings
 from crossfade.state import control, workflow
 from crossfade.telemetry import http, logs
@@ -51,6 +52,8 @@ _EXITS = {Policy.REFUSED: 3, Policy.CONFIGURATION: 78, Policy.LOCKED: 4, Policy.
 # A slot may be held by our own session of before until wal_sender_timeout ends it; whoever holds it for half as long
 # again is a stranger. The source's own setting counts; these seconds where it cannot be read or is off.
 _SLOT_PATIENCE = 90.0
+# Seconds for an errand between two attempts: on a half-open network even a query never returns.
+_ERRAND = 5.0
 _WORST_FIRST = (Policy.CONFIGURATION, Policy.REFUSED, Policy.FAILED, Policy.LOCKED, Policy.UNREACHABLE, Policy.RETRY)
 
 
@@ -99,16 +102,27 @@ class Daemon:
             ):
                 group.create_task(pulse(self._notifier, self._metrics, self._stopped), name="loop.pulse")
                 self._notifier.ready("running")
+                forget = self._stop.on_request(self._draining)
                 try:
                     return await self._attempts()
                 finally:
-                    self._notifier.stopping("stopped")
+                    forget()
+                    if not self._stop.is_requested():
+                        self._notifier.stopping("ending")
                     self._stopped.set()
         except Misconfigured as fault:
             self._log.error("refused", what=str(fault))
             return 78
         finally:
             self._stop.close()
+
+    def _draining(self) -> None:
+        # At the signal, not at the end: systemd's stop timeout covers the drain.
+        self._notifier.stopping("draining")
+        seconds = self._settings.stop.deadline.total_seconds()
+        self._observe(
+            Note("draining", f"Told to stop: draining, for {seconds:g} s at most. A second signal abandons.", "info")
+        )
 
     async def _attempts(self) -> int:
         is_first = True
@@ -126,7 +140,12 @@ class Daemon:
             is_first = False
             recovering = asyncio.create_task(self._notice_recovery(attempt), name="recovery.watch")
             try:
-                await attempt.run()
+                async with asyncio.TaskGroup() as group:
+                    patience = group.create_task(self._patience(), name="stop.watch")
+                    try:
+                        await attempt.run()
+                    finally:
+                        patience.cancel()
                 return 0
             except BaseExceptionGroup as group:
                 fault = self._judged(list(_leaves(group)))
@@ -150,6 +169,11 @@ class Daemon:
             if code is not None:
                 return code
         return 0
+
+    async def _patience(self) -> None:
+        """Raises when patience with a drain is over, wherever the attempt is: connecting and checking as well."""
+        await self._stop.abandoned.wait()
+        raise Abandoned
 
     async def _notice_recovery(self, attempt: Attempt) -> None:
         """An attempt after a fault that got to work takes the error out of the status."""
@@ -182,7 +206,7 @@ class Daemon:
         policy = fault.policy
         if not self._both_answered and policy in (Policy.UNREACHABLE, Policy.RETRY):
             self._tell(fault, None)
-            return 5
+            return 0 if self._stop.is_requested() else 5
         if policy in (Policy.REFUSED, Policy.CONFIGURATION):
             self._state.enter(Phase.FAILED)
             self._tell(fault, None)
@@ -221,20 +245,15 @@ class Daemon:
         if not self._both_answered or isinstance(fault, Fenced):
             return
         try:
-            connection = await connect(
-                self._settings.target.dsn.get_secret_value(), purpose="control", endpoint="target", settings=TARGET
-            )
-            try:
+            async with self._on_target() as target:
                 await workflow.record(
-                    connection,
+                    target,
                     self._settings.name,
                     phase=self._state.phase,
                     paused=self._state.paused,
                     error=str(fault),
                 )
-            finally:
-                await connection.close()
-        except (Fault, psycopg.Error):
+        except (Fault, psycopg.Error, TimeoutError):
             return
 
     async def _wait(self, seconds: float) -> None:
@@ -248,47 +267,55 @@ class Daemon:
 
     async def _resume_was_asked(self) -> bool:
         try:
-            connection = await connect(
-                self._settings.target.dsn.get_secret_value(), purpose="control", endpoint="target", settings=TARGET
-            )
-            try:
+            async with self._on_target() as target:
                 asked = [
                     command
-                    for command in await control.pending(connection, self._settings.name)
+                    for command in await control.pending(target, self._settings.name)
                     if command.command == "resume"
                 ]
                 for command in asked:
-                    await control.taken(connection, command.id, "trying again now")
+                    await control.taken(target, command.id, "trying again now")
                 if asked:
                     self._state.pause(None)
                 return bool(asked)
-            finally:
-                await connection.close()
-        except (Fault, psycopg.Error):
+        except (Fault, psycopg.Error, TimeoutError):
             return False
 
     async def _end_former_walsender(self) -> None:
         """End a walsender of ours that still holds the slot, on a line the server thinks alive (B3); and learn how long
         the source itself would have let it."""
         try:
-            connection = await connect(self._settings.source.dsn.get_secret_value(), purpose="setup", endpoint="source")
-            try:
-                await connection.execute(
+            async with self._on_source() as source:
+                await source.execute(
                     "SELECT pg_terminate_backend(a.pid) FROM pg_replication_slots s"
                     " JOIN pg_stat_activity a ON a.pid = s.active_pid"
                     " WHERE s.slot_name = %s AND a.usename = current_user AND a.application_name = 'crossfade stream'",
                     (self._settings.stream.slot,),
                 )
-                cursor = await connection.execute(
+                cursor = await source.execute(
                     "SELECT setting::bigint / 1000.0 FROM pg_settings WHERE name = 'wal_sender_timeout'"
                 )
                 row = await cursor.fetchone()
                 if row is not None and float(str(row[0])) > 0:
                     self._slot_patience = 1.5 * float(str(row[0]))
-            finally:
-                await connection.close()
-        except (Fault, psycopg.Error):
+        except (Fault, psycopg.Error, TimeoutError):
             return
+
+    @asynccontextmanager
+    async def _on_target(self) -> AsyncIterator[Connection]:
+        """A connection for one errand between two attempts."""
+        dsn = self._settings.target.dsn.get_secret_value()
+        async with (
+            asyncio.timeout(_ERRAND),
+            await connect(dsn, purpose="control", endpoint="target", settings=TARGET) as connection,
+        ):
+            yield connection
+
+    @asynccontextmanager
+    async def _on_source(self) -> AsyncIterator[Connection]:
+        dsn = self._settings.source.dsn.get_secret_value()
+        async with asyncio.timeout(_ERRAND), await connect(dsn, purpose="setup", endpoint="source") as connection:
+            yield connection
 
 
 class _Bug:

@@ -197,6 +197,21 @@ def test_B11_stopped_while_it_waits_it_leaves_no_slot(begun: Workspace, database
     assert_equal(databases, "items")
 
 
+@pytest.mark.one_version
+def test_B11_the_second_snapshot_s_slot_waits_in_the_same_manner(begun: Workspace, databases: Databases) -> None:
+    """After a crash in the copy a temporary slot is made: blockers are told, and SIGTERM ends the wait at once."""
+    synced(begun, failpoints="crash:in_copy", code=137)
+    with databases.source.connect(autocommit=False) as idle:
+        idle.execute("SELECT txid_current()")
+        daemon = begun.daemon()
+        daemon.wait_for_line(f"session {idle.info.backend_pid}")
+        assert daemon.terminate(timeout=10) == 0
+        assert databases.source.value("SELECT count(*) FROM pg_replication_slots WHERE temporary") == 0
+        idle.rollback()
+    synced(begun)
+    assert_equal(databases, "items")
+
+
 @pytest.mark.parametrize("state", ["idle", "blocked", "paused"])
 def test_B16_the_source_can_shut_down(postgres: Versions, tmp_path: Path, state: str) -> None:
     """A fast shutdown waits until the client has confirmed everything: idle, blocked or paused, we never hang it."""

@@ -101,7 +101,11 @@ class CopyDriver:
                 )
             while not self._ends():
                 if snapshot is None:
-                    snapshot = await Snapshot.take(self._source_dsn, self._slot)
+                    snapshot = await Snapshot.take(
+                        self._source_dsn, self._slot, ends=self._ends, listener=self._listener
+                    )
+                    if snapshot is None:
+                        return False
                     self._renew(self._states)
                 try:
                     done = await self._round(snapshot)
@@ -228,6 +232,8 @@ class CopyDriver:
             if not task.done():
                 task.cancel()
                 await asyncio.wait({task})
+            if not task.cancelled():
+                task.exception()  # ours was raised instead; asyncio must not print this one
 
     def _wants_out(self, table: TableName) -> type[Exception] | None:
         if self._ends():

@@ -320,7 +320,14 @@ class Attempt:
             found = await slot.look(source, self._slot) if stored is not None else None
             snapshot: Snapshot | None = None
             if found is None:
-                created = await self._create_slot(replication, source)
+                created = await slot.create_watched(
+                    replication,
+                    self._slot,
+                    temporary=False,
+                    looker=source,
+                    ends=self._stop.is_requested,
+                    listener=self._listener,
+                )
                 if created is None:
                     return None
                 failpoints.reached("after_slot_created")
@@ -357,49 +364,6 @@ class Attempt:
             if each.name in missing:
                 await source.execute(create_statement(each))
                 self._listener(Note("publication_created", f"Created publication {each.name} on the source.", "info"))
-
-    async def _create_slot(self, replication: Connection, source: Connection) -> slot.CreatedSlot | None:
-        """Create the slot, telling who keeps it waiting (B11); None when told to stop meanwhile."""
-        task = asyncio.ensure_future(slot.create(replication, self._slot, temporary=False))
-        asked = asyncio.ensure_future(self._stop.requested.wait())
-        try:
-            while not task.done() and not asked.done():
-                await asyncio.wait({task, asked}, timeout=3.0, return_when=asyncio.FIRST_COMPLETED)
-                if not task.done() and not asked.done():
-                    await self._tell_blockers(source)
-            if task.done():
-                self._listener(Note("slot_waits", "The slot exists.", "info", alert=True, cleared=True))
-                return task.result()
-            # Cancelling makes the driver cancel the server's command, which takes the unfinished slot back.
-            task.cancel()
-            await asyncio.wait({task}, timeout=15.0)
-            return None
-        finally:
-            asked.cancel()
-            task.cancel()
-
-    async def _tell_blockers(self, source: Connection) -> None:
-        cursor = await source.execute(
-            # By their locks: of other roles' sessions, pg_stat_activity shows no more than the name to pg_monitor's
-            # non-members.
-            "SELECT DISTINCT 'session ' || a.pid || ' (' || coalesce(a.usename, '?')"
-            " || coalesce(', open for ' || date_trunc('second', now() - a.xact_start), '') || ')'"
-            " FROM pg_locks l JOIN pg_stat_activity a ON a.pid = l.pid"
-            " WHERE l.locktype = 'transactionid' AND l.mode = 'ExclusiveLock' AND l.granted"
-            " AND a.pid <> pg_backend_pid()"
-            " UNION ALL SELECT 'prepared transaction ' || transaction::text || ' of ' || owner FROM pg_prepared_xacts"
-        )
-        names = [str(row[0]) for row in await cursor.fetchall() if row[0] is not None]
-        self._listener(
-            Note(
-                "slot_waits",
-                "The source cannot finish creating the slot before these transactions end: "
-                + (", ".join(names) or "none is left")
-                + ". End them, or wait.",
-                "warning",
-                alert=True,
-            )
-        )
 
     def _make_ids(self, plan: Plan) -> dict[str, IdState]:
         return {

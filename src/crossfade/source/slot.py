@@ -9,16 +9,21 @@ PostgreSQL: protocol-replication ("CREATE_REPLICATION_SLOT", "IDENTIFY_SYSTEM"),
 
 from __future__ import annotations
 
+import asyncio
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
 import psycopg
 
+from crossfade.events import Listener, Note
 from crossfade.faults import Refused, Unreachable
 from crossfade.lsn import Lsn
 from crossfade.session.connect import Connection, server_fault
 
+_LOOK_EVERY: Final = 0.25
+_TELL_EVERY: Final = 3.0
 _SLOT_NAME: Final = re.compile(r"[a-z0-9_]{1,63}")
 
 
@@ -97,6 +102,63 @@ async def create(connection: Connection, name: str, *, temporary: bool) -> Creat
         raise server_fault(error, where=f"source, creating slot {name}") from None
     assert row is not None
     return CreatedSlot(str(row[0]), Lsn.parse(str(row[1])), str(row[2]))
+
+
+async def create_watched(
+    connection: Connection,
+    name: str,
+    *,
+    temporary: bool,
+    looker: Connection,
+    ends: Callable[[], bool],
+    listener: Listener,
+) -> CreatedSlot | None:
+    """`create`, telling meanwhile who keeps it waiting (B11), by an SQL connection; None when told to stop."""
+    task = asyncio.ensure_future(create(connection, name, temporary=temporary))
+    waited = 0.0
+    try:
+        while not task.done() and not ends():
+            await asyncio.wait({task}, timeout=_LOOK_EVERY)
+            waited += _LOOK_EVERY
+            if not task.done() and waited % _TELL_EVERY == 0:
+                await _tell_blockers(looker, listener)
+        if not task.done():
+            return None
+        created = task.result()
+        if waited >= _TELL_EVERY:
+            listener(Note("slot_waits", "The slot exists.", "info", alert=True, cleared=True))
+        return created
+    finally:
+        if not task.done():
+            # Cancelling makes the driver cancel the server's command, which takes the unfinished slot back.
+            task.cancel()
+            await asyncio.wait({task}, timeout=15.0)
+        if task.done() and not task.cancelled():
+            task.exception()  # told already, or of no interest to one who was told to stop
+
+
+async def _tell_blockers(connection: Connection, listener: Listener) -> None:
+    # By their locks: of other roles' sessions, pg_stat_activity shows little more than the name to whoever is not a
+    # member of pg_monitor.
+    cursor = await connection.execute(
+        "SELECT DISTINCT 'session ' || a.pid || ' (' || coalesce(a.usename, '?')"
+        " || coalesce(', open for ' || date_trunc('second', now() - a.xact_start), '') || ')'"
+        " FROM pg_locks l JOIN pg_stat_activity a ON a.pid = l.pid"
+        " WHERE l.locktype = 'transactionid' AND l.mode = 'ExclusiveLock' AND l.granted"
+        " AND a.pid <> pg_backend_pid()"
+        " UNION ALL SELECT 'prepared transaction ' || transaction::text || ' of ' || owner FROM pg_prepared_xacts"
+    )
+    names = [str(row[0]) for row in await cursor.fetchall() if row[0] is not None]
+    listener(
+        Note(
+            "slot_waits",
+            "The source cannot finish creating the slot before these transactions end: "
+            + (", ".join(names) or "none is left")
+            + ". End them, or wait.",
+            "warning",
+            alert=True,
+        )
+    )
 
 
 async def look(connection: Connection, name: str) -> SlotState | None:

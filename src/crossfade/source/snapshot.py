@@ -10,12 +10,14 @@ PostgreSQL: functions-admin ("Snapshot Synchronization Functions"), sql-set-tran
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Final
 
 import psycopg
 from psycopg import sql
 
 from crossfade import failpoints
+from crossfade.events import Listener
 from crossfade.faults import Transient
 from crossfade.lsn import Lsn
 from crossfade.session.connect import Connection, connect, server_fault
@@ -51,15 +53,31 @@ class Snapshot:
         return cls(holder, str(row[0]), exported.consistent_point)
 
     @classmethod
-    async def take(cls, dsn: str, slot_name: str) -> Snapshot:
-        """A new snapshot with its exact position, by a temporary slot that is dropped with its connection."""
-        connection = await connect(dsn, purpose="snapshot slot", endpoint="source", replication=True)
+    async def take(cls, dsn: str, slot_name: str, *, ends: Callable[[], bool], listener: Listener) -> Snapshot | None:
+        """A new snapshot with its exact position, by a temporary slot that is dropped with its connection.
+
+        None when told to stop while the slot waits for running transactions.
+        """
+        looker = await connect(dsn, purpose="snapshot", endpoint="source")
         try:
-            created = await slot.create(connection, f"{slot_name[:50]}_snapshot", temporary=True)
-            failpoints.reached("after_temporary_slot")
-            return await cls.hold(dsn, created)
+            connection = await connect(dsn, purpose="snapshot slot", endpoint="source", replication=True)
+            try:
+                created = await slot.create_watched(
+                    connection,
+                    f"{slot_name[:50]}_snapshot",
+                    temporary=True,
+                    looker=looker,
+                    ends=ends,
+                    listener=listener,
+                )
+                if created is None:
+                    return None
+                failpoints.reached("after_temporary_slot")
+                return await cls.hold(dsn, created)
+            finally:
+                await connection.close()
         finally:
-            await connection.close()
+            await looker.close()
 
     async def check(self) -> None:
         """Raise SnapshotGone when the holder is not there any more."""

@@ -125,7 +125,8 @@ def reinsert(plan: TablePlan, assigned: Sequence[str]) -> bytes:
     types = {column.target.name: column.target.type_name for column in plan.columns}
     values = sql.SQL(", ").join(
         # The type must be said: in a SELECT list a parameter would be text.
-        sql.SQL("{}::" + types[name]).format(_parameter(places[name]))
+        # Not through format(): a type's name, quoted by the server, may hold braces.
+        _parameter(places[name]) + sql.SQL("::" + types[name])
         if name in places
         else sql.SQL("moved.{}").format(sql.Identifier(name))
         for name in columns

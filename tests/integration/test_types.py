@@ -416,3 +416,21 @@ def test_F19_error_policies_stop_at_the_row_and_never_tell_it(workspace: Workspa
     followed.daemon.start().wait_until_caught_up()
     assert followed.target("SELECT at::text FROM t") == [("2018-11-04 06:30:00+00",)]
     followed.stop()
+
+
+@pytest.mark.one_version
+def test_F1_a_value_whose_text_is_too_long_for_a_message_is_explained(workspace: Workspace) -> None:
+    """A bytea of 540 MB: the walsender cannot print it and never will; the reason, what it means and the way out.
+
+    Slow by its size, so it runs on one version only.
+    """
+    followed = follow(workspace, source="CREATE TABLE t (id int PRIMARY KEY, big bytea)")
+    followed.write("INSERT INTO t VALUES (1, 'small')")
+    followed.databases.source.execute("INSERT INTO t VALUES (2, convert_to(repeat('x', 540000000), 'UTF8'))")
+    followed.daemon.wait_for_phase("failed", timeout=60)
+    error = followed.failure()
+    assert "bytea above 500 MB" in error
+    assert "The slot cannot pass that change" in error
+    assert "teardown" in error
+    assert followed.target("SELECT id FROM t") == [(1,)]
+    followed.stop()

@@ -136,13 +136,13 @@ def test_a_key_no_map_knows_identifies_no_row() -> None:
 
 def test_D4_a_key_that_was_not_sent_is_refused_with_the_remedy() -> None:
     wide = codec("wide")
-    for ask in (
-        lambda: wide.key_of_row(wide.row((UNCHANGED, b"1"), None, Remarks())),
-        lambda: wide.key_of_old((UNCHANGED, b"1"), None, Remarks()),
-    ):
-        with pytest.raises(RowRefused) as refused:
-            ask()
-        assert "ALTER TABLE public.wide REPLICA IDENTITY FULL" in str(refused.value)
+    remedy = "ALTER TABLE public.wide REPLICA IDENTITY FULL"
+    with pytest.raises(RowRefused) as refused:
+        wide.key_of_row(wide.row((UNCHANGED, b"1"), None, Remarks()))
+    assert remedy in str(refused.value)
+    with pytest.raises(RowRefused) as refused:
+        wide.key_of_old((UNCHANGED, b"1"), None, Remarks())
+    assert remedy in str(refused.value)
 
 
 def test_D7_keyless_rows_are_known_by_all_their_columns() -> None:

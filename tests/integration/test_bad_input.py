@@ -298,6 +298,16 @@ def test_a_changed_slot_name_exits_78(ready: Workspace, databases: Databases) ->
     assert_equal(databases, "items")
 
 
+def test_what_nobody_foresaw_exits_1_and_tells_no_values(ready: Workspace, databases: Databases) -> None:
+    """State no version of ours wrote: type and place for the report, not the text, and a restart may help."""
+    synced(ready)
+    databases.target.execute("UPDATE crossfade.workflows SET paused = 'tell-nobody'")
+    said = refused(ready, 1, "an error nobody foresaw", "nothing is lost", "ValueError")
+    assert "tell-nobody" not in said
+    databases.target.execute("UPDATE crossfade.workflows SET paused = NULL")
+    synced(ready)
+
+
 # somebody else is there ----------------------------------------------------------------------------------------------
 
 

@@ -94,6 +94,7 @@ class Daemon:
 
     async def run(self) -> int:
         """The exit code."""
+        asyncio.get_running_loop().set_exception_handler(logs.stray_error)
         self._stop.listen()
         try:
             async with (

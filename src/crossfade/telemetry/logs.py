@@ -8,12 +8,13 @@ rest are counted and told once a minute.
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import os
 import sys
 import time
 import traceback
-from collections.abc import Callable, MutableMapping
+from collections.abc import Callable, Mapping, MutableMapping
 from typing import Final, Protocol, TextIO
 
 import orjson
@@ -114,6 +115,18 @@ def logger(workflow: str) -> Logger:
     """A logger whose lines carry the workflow's name."""
     bound: Logger = structlog.get_logger("crossfade").bind(workflow=workflow)
     return bound
+
+
+def stray_error(_loop: asyncio.AbstractEventLoop, context: Mapping[str, object]) -> None:
+    """The event loop's exception handler: an error in a task nobody waited for.
+
+    asyncio's own would write the task's repr, and with it the exception's text, which may quote a row (K6).
+    """
+    error = context.get("exception")
+    structlog.get_logger("crossfade").error(
+        str(context.get("message", "an error outside any task")),
+        exc_info=error if isinstance(error, BaseException) else None,
+    )
 
 
 def _to_json(fields: object, **_: object) -> str:

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import asyncio
+import gc
 import io
 import json
 import logging
@@ -22,7 +24,7 @@ from crossfade.events import (
 )
 from crossfade.faults import Refused
 from crossfade.lsn import Lsn
-from crossfade.telemetry.logs import LogListener, configure, logger
+from crossfade.telemetry.logs import LogListener, configure, logger, stray_error
 from tests.unit.telemetry.facts import Clock, applied, copied, failed, received, sampled
 
 
@@ -188,3 +190,20 @@ def test_a_slot_in_danger_is_an_error(out: io.StringIO, listener: LogListener) -
 def test_the_end_of_what_was_never_told_is_not_told(out: io.StringIO, listener: LogListener) -> None:
     listener.observe(Note("slot_waits", "The slot exists.", "info", alert=True, cleared=True))
     assert lines(out) == []
+
+
+def test_K6_an_error_nobody_waited_for_is_told_without_its_text(out: io.StringIO) -> None:
+    async def fails() -> None:
+        raise ValueError("(email)=(ada@example.org)")
+
+    async def forgetful() -> None:
+        asyncio.get_running_loop().set_exception_handler(stray_error)
+        task = asyncio.create_task(fails())
+        await asyncio.wait({task})
+        del task
+        gc.collect()
+
+    asyncio.run(forgetful())
+    (told,) = lines(out)
+    assert (told["event"], told["exception"]) == ("Task exception was never retrieved", "ValueError")
+    assert "ada" not in out.getvalue()

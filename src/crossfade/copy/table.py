@@ -18,7 +18,7 @@ from psycopg import generators, pq
 
 from crossfade import failpoints, statements
 from crossfade.events import CopyState, Listener
-from crossfade.faults import Fault, RowRefused
+from crossfade.faults import Fault, Fenced, RowRefused
 from crossfade.lsn import Lsn
 from crossfade.mapping.plan import OnOrphan, TablePlan
 from crossfade.session.connect import Connection, result_fault, server_fault
@@ -212,11 +212,19 @@ class TableCopy:
                 self._orphans += created if self._plan.owns != name else 0
 
     async def _mark(self, target: Connection) -> None:
-        await target.execute(
+        """Compare-and-set: a session that outlived its daemon, or its lead, may be about to mark the same table."""
+        cursor = await target.execute(
             "UPDATE crossfade.copy_tables SET state = 'done', from_lsn = %s::pg_lsn, copied_rows = %s,"
-            " copied_bytes = %s, finished_at = now() WHERE workflow = %s AND target_schema = %s AND target_name = %s",
+            " copied_bytes = %s, finished_at = now()"
+            " WHERE workflow = %s AND target_schema = %s AND target_name = %s AND state = 'pending'",
             (str(self._from_lsn), self.rows, self.bytes, self._workflow, *self._plan.target),
         )
+        if cursor.rowcount != 1:
+            raise Fenced(
+                "Another session copied this table first.",
+                means="Our copy of it was rolled back; its rows are there once.",
+                do="Nothing: what is left to copy is read again.",
+            )
 
     @property
     def orphans(self) -> int:

@@ -251,14 +251,15 @@ def followed(postgres: Versions, _pairs: Pairs, tmp_path_factory: pytest.TempPat
         yield followed
 
 
-def _as_text(databases: Databases, column: str) -> tuple[list[object], list[object]]:
+def _as_text(databases: Databases, column: str) -> list[list[tuple[object, ...]]]:
+    """The source's values of a column, and the target's."""
     text = f"wide.{column}::text"  # of a composite, IS NOT NULL asks for every part
     query = f"SELECT id, {text} FROM public.wide WHERE {text} IS NOT NULL OR id IN (0, 100000) ORDER BY id"
-    sides = []
+    sides: list[list[tuple[object, ...]]] = []
     for side in (databases.source, databases.target):
-        with side.connect(**PINNED, client_encoding="UTF8") as connection:
+        with side.connect(autocommit=True, client_encoding="UTF8", **PINNED) as connection:
             sides.append(list(connection.execute(query).fetchall()))
-    return sides[0], sides[1]
+    return sides
 
 
 @pytest.mark.parametrize("at", range(len(VALUES)), ids=[f"{case}-{kind.replace(' ', '_')}" for case, kind, _ in VALUES])

@@ -46,6 +46,14 @@ class Operation(enum.Enum):
 
 
 @dataclass(frozen=True, slots=True)
+class Configured:
+    """What we run with: SHA-256 (hex) of the settings, secrets left out, and of what the mapping does to rows."""
+
+    settings_hash: str
+    mapping_hash: str
+
+
+@dataclass(frozen=True, slots=True)
 class PhaseChanged:
     phase: Phase
 
@@ -197,7 +205,8 @@ class Note:
 
 
 Event = (
-    PhaseChanged
+    Configured
+    | PhaseChanged
     | Paused
     | LeaderChanged
     | Failed

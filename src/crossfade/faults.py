@@ -185,7 +185,7 @@ def from_sqlstate(sqlstate: str, *, where: str, constraint: str = "", column: st
         do = (
             "Grant what `crossfade check` prints, then `crossfade resume`."
             if sqlstate == "42501"
-            else "Mend the row or the target, then `crossfade resume`; after a change of the mapping, restart the daemon."
+            else "Mend the row or the target, then `crossfade resume`; after changing the mapping, restart the daemon."
         )
         return RowRefused(
             f"{reason[0].upper()}{reason[1:]}{tail}.",

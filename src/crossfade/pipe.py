@@ -32,7 +32,10 @@ Item = Piece | Idle | EndOfStream
 
 
 class Pipe:
-    """`held` is bytes put and not yet released, `changes` those not yet taken; `on_room` is called when a full pipe has room again."""
+    """`held` is bytes put and not yet released, `changes` those not yet taken.
+
+    `on_room` is called when a full pipe has room again.
+    """
 
     def __init__(self, limit_bytes: int) -> None:
         self.limit_bytes = limit_bytes

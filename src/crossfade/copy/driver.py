@@ -61,6 +61,7 @@ class CopyDriver:
         zones: Mapping[str, Zone],
         listener: Listener,
         ends: Callable[[], bool],
+        is_paused: Callable[[], bool],
     ) -> None:
         self._plan = plan
         self._source_dsn = source_dsn
@@ -73,6 +74,7 @@ class CopyDriver:
         self._zones = zones
         self._listener = listener
         self._ends = ends
+        self._is_paused = is_paused
         self._tables = {table.target: table for table in plan.tables}
         self._waits = phases.parents(plan.tables, plan.target_foreign_keys, enforced=not replica_role)
         self._states: dict[TableName, State] = {}
@@ -155,6 +157,10 @@ class CopyDriver:
 
     async def _worker(self, snapshot: Snapshot) -> None:
         while not self._is_over():
+            if self._is_paused():
+                # What is being copied is finished, since giving it up would cost more; nothing new begins.
+                await asyncio.sleep(_QUEUE_EVERY)
+                continue
             ready = phases.runnable(self._plan.tables, self._states, self._waits)
             ready = [plan for plan in ready if plan.target not in self._asked] or ready
             if not ready:

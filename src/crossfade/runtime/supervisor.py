@@ -20,7 +20,6 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 
 import psycopg
-import structlog
 import uvloop
 
 from crossfade.events import Event, Failed, Note, Phase, Recovered
@@ -35,8 +34,9 @@ from crossfade.faults import (
     Unreachable,
 )
 from crossfade.mapping.spec import Spec
-from crossfade.runtime.attempt import Attempt, Backend, Options
+from crossfade.runtime.attempt import Attempt, Options
 from crossfade.runtime.backoff import Backoff
+from crossfade.runtime.leading import Backend
 from crossfade.runtime.state import WorkflowState
 from crossfade.runtime.stop import Abandoned, Stop
 from crossfade.session.connect import TARGET, Connection, connect, server_fault
@@ -72,7 +72,7 @@ class Daemon:
         self._settings = settings
         self._spec = spec
         self._options = options
-        self._log: structlog.stdlib.BoundLogger = structlog.get_logger("crossfade")
+        self._log = logs.logger(settings.name)
         self._book = StatusBook(settings.name, slot=settings.stream.slot)
         self._metrics = Metrics(settings.name)
         self._logger = logs.LogListener(self._log)
@@ -92,13 +92,16 @@ class Daemon:
         self._metrics.observe(event)
         self._logger.observe(event)
 
+    def _is_alive(self) -> bool:
+        return not self._stopped.is_set()
+
     async def run(self) -> int:
         """The exit code."""
         asyncio.get_running_loop().set_exception_handler(logs.stray_error)
         self._stop.listen()
         try:
             async with (
-                http.serve(self._settings.http.listen, self._book, self._metrics),
+                http.serve(self._settings.http.listen, self._book, self._metrics, is_alive=self._is_alive),
                 asyncio.TaskGroup() as group,
             ):
                 group.create_task(pulse(self._notifier, self._metrics, self._stopped), name="loop.pulse")

@@ -18,7 +18,7 @@ from typing import Final
 import psycopg
 
 from crossfade.events import Listener, Note
-from crossfade.faults import Refused, Unreachable
+from crossfade.faults import Locked, Refused, Unreachable
 from crossfade.lsn import Lsn
 from crossfade.session.connect import Connection, server_fault
 
@@ -195,6 +195,23 @@ async def drop(connection: Connection, name: str) -> bool:
     except psycopg.Error as error:
         raise server_fault(error, where=f"source, dropping slot {name}") from None
     return True
+
+
+def starts_at(name: str, state: SlotState) -> Lsn:
+    """Where a slot begins that was recorded and created, but whose position we did not live to write down.
+
+    Raises Locked while it has none: the session that creates it is not ours any more, but not over either, and what it
+    has made so far goes with it.
+    """
+    if not state.confirmed_flush_lsn:
+        raise Locked(
+            "A session of before is still creating our slot.",
+            where=f"source, slot {name}",
+            means="Nothing is lost; the slot is made anew when that session has ended.",
+            do="Nothing for the first minute; then end the session that pg_replication_slots names in active_pid.",
+            sqlstate="55006",
+        )
+    return state.confirmed_flush_lsn
 
 
 _START_OVER: Final = "`crossfade teardown`, empty the target tables, `crossfade run`."

@@ -10,6 +10,7 @@ PostgreSQL: functions-admin ("Snapshot Synchronization Functions"), sql-set-tran
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Callable
 from typing import Final
 
@@ -64,7 +65,7 @@ class Snapshot:
             try:
                 created = await slot.create_watched(
                     connection,
-                    f"{slot_name[:50]}_snapshot",
+                    _temporary(slot_name),
                     temporary=True,
                     looker=looker,
                     ends=ends,
@@ -93,6 +94,12 @@ class Snapshot:
     async def close(self) -> None:
         """Let go of it."""
         await self._holder.close()
+
+
+def _temporary(slot_name: str) -> str:
+    """A name of its own each time: a session of before may keep its temporary slot until the server notices that the
+    line is dead, and other workflows make theirs on the same source."""
+    return f"{slot_name[:46]}_snapshot_{secrets.token_hex(3)}"
 
 
 async def enter(connection: Connection, name: str) -> None:

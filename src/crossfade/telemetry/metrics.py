@@ -30,6 +30,7 @@ from crossfade.catalog import TableName
 from crossfade.events import (
     Acknowledged,
     Applied,
+    Configured,
     Connected,
     CopyState,
     Event,
@@ -189,6 +190,8 @@ class Metrics:
                 self._observe_source(event)
             case CopyState():
                 self._observe_copy(event)
+            case Configured():
+                self.configured(event.settings_hash, event.mapping_hash)
             case PhaseChanged():
                 self._show_phase(event.phase)
             case Paused():

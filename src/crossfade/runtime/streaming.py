@@ -1,0 +1,244 @@
+"""Following the source: the reader, the applier, what lies between them, and what watches over the publications.
+
+    ├── stream.read          the replication connection
+    ├── apply.0              the target connection that leads and moves the position
+    ├── publication.guard    what is published, every ten seconds
+    └── caughtup.watch       catchup -> streaming; ends `run --until caught-up`
+
+Refuses to decide where to start (`progress` says) and whether to try again. The invariant: stopping flows down - the
+reader ends the pipe, the applier drains it, the last status goes out - and every task returns.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from datetime import UTC, datetime
+
+from crossfade.catalog import TableName
+from crossfade.copy import driver as copy
+from crossfade.events import Listener, Note, Phase
+from crossfade.ledger import AckLedger
+from crossfade.lsn import Lsn
+from crossfade.mapping.plan import LocalTime, Plan
+from crossfade.pipe import Pipe
+from crossfade.runtime import watch
+from crossfade.runtime.setup import publications
+from crossfade.runtime.state import WorkflowState
+from crossfade.runtime.stop import Stop
+from crossfade.session.connect import Connection, connect
+from crossfade.settings import Settings
+from crossfade.source import appended, slot
+from crossfade.source.stream import StreamReader
+from crossfade.target.apply import Applier
+from crossfade.target.progress import Position, Progress
+from crossfade.target.replay import Replayer
+from crossfade.wire.ids import allocator
+from crossfade.wire.idstate import IdState
+from crossfade.wire.zones import Zone
+
+CheckPublished = Callable[[Connection, Progress], Awaitable[None]]
+
+
+class Streaming:
+    """One stream from one position. `over` is set when it has ended; `works` once it made anything durable."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        plan: Plan,
+        *,
+        replica_role: bool,
+        until_caught_up: bool,
+        state: WorkflowState,
+        stop: Stop,
+        listener: Listener,
+        check_published: CheckPublished,
+        over: asyncio.Event,
+        works: asyncio.Event,
+    ) -> None:
+        self._settings = settings
+        self._plan = plan
+        self._replica_role = replica_role
+        self._until_caught_up = until_caught_up
+        self._state = state
+        self._stop = stop
+        self._listener = listener
+        self._check_published = check_published
+        self._over = over
+        self.works = works
+        self._counts = appended.AppendOnlyCounts({})
+        self._source_dsn = settings.source.dsn.get_secret_value()
+        self._is_drained = False
+        self._applier_is_done = False
+        self.ledger: AckLedger | None = None
+        self.reader: StreamReader | None = None
+        self.applier: Applier | None = None
+
+    async def run(self, target: Connection, replication: Connection, stored: Progress, epoch: int) -> None:
+        """Stream from the stored position until told to stop, or until `until_caught_up` is reached."""
+        plan = self._plan
+        self._state.component = "stream"
+        self._counts = appended.AppendOnlyCounts(appended.remembered(stored.published or {}))
+        self._state.enter(Phase.CATCHUP)
+        assert stored.end_lsn is not None
+        settings = self._settings.stream
+        ledger = AckLedger()
+        ledger.resume(stored.end_lsn)
+        pipe = Pipe(settings.pipe_bytes)
+        from_lsns = await copy.from_lsns(target, plan)
+        reader = StreamReader(
+            replication,
+            slot=settings.slot,
+            publications=publications(plan, settings),
+            start=stored.end_lsn,
+            ledger=ledger,
+            pipe=pipe,
+            piece_bytes=settings.batch_bytes,
+            status_interval=await self._before(stored),
+            listener=self._listener,
+            is_paused=self._state.is_paused,
+            ends=self._ends,
+            applier_is_done=lambda: self._applier_is_done,
+        )
+        pipe.on_room = reader.kick
+
+        def made_durable(position: Lsn) -> None:
+            ledger.made_durable(position)
+            reader.kick()
+
+        def idle_persisted(position: Lsn) -> None:
+            ledger.idle_persisted(position)
+            reader.kick()
+
+        applier = Applier(
+            target,
+            Replayer(
+                target,
+                plan,
+                ids=make_ids(plan),
+                zones=zones(plan),
+                from_lsn=from_lsns,
+                replica_role=self._replica_role,
+            ),
+            Position(self._settings.name, end_lsn=stored.end_lsn, epoch=epoch),
+            pipe,
+            batch_bytes=settings.batch_bytes,
+            durable=made_durable,
+            idle_persisted=idle_persisted,
+            listener=self._listener,
+            source_now=self._state.source_now,
+            sample_passed=lambda _: self._sample_passed(),
+            is_paused=self._state.is_paused,
+        )
+        self.ledger, self.reader, self.applier = ledger, reader, applier
+        guard = watch.PublicationGuard(
+            self._source_dsn,
+            lambda source: self._guard(source, stored),
+            is_over=lambda: self._applier_is_done,
+            over=self._over,
+        )
+        forget = self._stop.on_request(reader.kick)
+        try:
+            async with asyncio.TaskGroup() as group:
+                group.create_task(reader.run(), name="stream.read")
+                group.create_task(self._apply(applier, reader), name="apply.0")
+                group.create_task(guard.run(), name="publication.guard")
+                group.create_task(self._caught_up(ledger, reader, from_lsns), name="caughtup.watch")
+        finally:
+            forget()
+            self._listener(
+                Note("stream_ended", f"The stream ended; everything before {ledger.durable} is durable.", "info")
+            )
+
+    async def _guard(self, source: Connection, stored: Progress) -> None:
+        """What is published is as it was, and append_only tables have only been appended to."""
+        await self._check_published(source, stored)
+        grown = self._counts.grown(await appended.counted(source, self._plan.append_only))
+        for table, changes in grown.items():
+            self._listener(
+                Note(
+                    "append_only_changed",
+                    f"{changes} rows of {table} were updated or deleted on the source, and the mapping says append_only:"
+                    " the target still shows them as they were. Mend them by hand, or map the table with an identity"
+                    " and copy again.",
+                    "error",
+                    alert=True,
+                )
+            )
+
+    async def _apply(self, applier: Applier, reader: StreamReader) -> None:
+        await applier.run()
+        self._applier_is_done = True
+        self._over.set()
+        reader.kick()
+
+    def _ends(self) -> bool:
+        return self._is_drained or self._stop.is_requested()
+
+    def _sample_passed(self) -> datetime | None:
+        at = self._state.meter.passed_at
+        return datetime.fromtimestamp(at, UTC) if at is not None else None
+
+    async def _before(self, stored: Progress) -> float:
+        """Look at the slot once more: nobody streamed from it during the copy, so anybody could move it (A7). Returns
+        the status interval: a third of the server's patience, or what the configuration says if that is less (A10)."""
+        configured = self._settings.stream.status_interval.total_seconds()
+        name = self._settings.stream.slot
+        source = await connect(self._source_dsn, purpose="setup", endpoint="source")
+        try:
+            found = await slot.look(source, name)
+            assert stored.end_lsn is not None
+            slot.check_continuity(name, found, end_lsn=stored.end_lsn, database=stored.source.database)
+            cursor = await source.execute("SELECT setting::bigint FROM pg_settings WHERE name = 'wal_sender_timeout'")
+            row = await cursor.fetchone()
+        finally:
+            await source.close()
+        patience = int(str(row[0])) / 1000 if row is not None else 0.0
+        return min(configured, patience / 3) if patience > 0 else configured
+
+    async def _caught_up(self, ledger: AckLedger, reader: StreamReader, from_lsns: Mapping[TableName, Lsn]) -> None:
+        """Until the durable position has passed what was committed when streaming began, and every copied one."""
+        source = await connect(self._source_dsn, purpose="mark", endpoint="source")
+        try:
+            cursor = await source.execute("SELECT pg_logical_emit_message(true, 'crossfade', '')::text")
+            row = await cursor.fetchone()
+        finally:
+            await source.close()
+        assert row is not None
+        start = ledger.durable
+        goal = max([Lsn.parse(str(row[0])), *from_lsns.values()])
+        while not self._ends():
+            if ledger.durable >= goal:
+                self.works.set()
+                self._state.enter(Phase.STREAMING)
+                if self._until_caught_up:
+                    self._is_drained = True
+                    reader.kick()
+                return
+            if ledger.durable > start:
+                self.works.set()
+            reader.persist_soon()
+            await self._stop.sleep(0.1)
+
+
+def make_ids(plan: Plan) -> dict[str, IdState]:
+    """Empty caches over the kept maps, one per keyspace."""
+    return {
+        name: IdState(keyspace, allocator(keyspace, clock=_milliseconds, randomness=os.urandom))
+        for name, keyspace in plan.keyspaces.items()
+    }
+
+
+def zones(plan: Plan) -> dict[str, Zone]:
+    """Every zone the plan converts from, compiled."""
+    names = {
+        column.rule.zone for table in plan.tables for column in table.columns if isinstance(column.rule, LocalTime)
+    }
+    return {name: Zone.load(name) for name in names}
+
+
+def _milliseconds() -> int:
+    return time.time_ns() // 1_000_000

@@ -5,9 +5,11 @@ Each case holds one side still with a lock or an open transaction, does the harm
 
 from __future__ import annotations
 
+import psycopg
 import pytest
+from psycopg.conninfo import make_conninfo
 
-from tests.integration.sides import ITEMS, assert_equal, both, locked
+from tests.integration.sides import ITEMS, assert_equal, blocked, both, locked, synced
 from tests.servers.daemon import Workspace
 from tests.servers.databases import Databases
 
@@ -54,3 +56,44 @@ def test_G16_two_copies_of_one_table_never_both_count(databases: Databases, work
     second.wait_for_phase("streaming")
     assert_equal(databases, "log")
     assert second.terminate() == 0
+
+
+@pytest.mark.one_version
+def test_A7_a_slot_advanced_while_the_copy_runs(begun: Workspace, databases: Databases) -> None:
+    """Nobody streams from the slot during the copy, so anybody may move it: exit 3 before anything is streamed."""
+    with locked(databases.target, "items"):
+        daemon = begun.daemon("--until", "caught-up")
+        daemon.wait_for(blocked(databases.target, "crossfade copy"), "the copy is held")
+        databases.source.execute("INSERT INTO items VALUES (2, 'lost')")
+        databases.source.execute("SELECT pg_replication_slot_advance(%s, pg_current_wal_lsn())", [begun.slot])
+    assert daemon.wait() == 3
+    assert "behind our back" in daemon.text()
+    assert "crossfade teardown" in daemon.text()
+
+
+@pytest.mark.one_version
+def test_B11_a_slot_half_made_by_a_session_of_before_is_not_taken_for_ours(
+    begun: Workspace, databases: Databases
+) -> None:
+    """kill -9 while the slot waits for running transactions: the old walsender goes on making it for a while, and what
+    it has made so far has no position to start from."""
+    with databases.source.connect(autocommit=False) as open_transaction:
+        open_transaction.execute("SELECT pg_current_xact_id()")
+        first = begun.daemon()
+        first.wait_for_line("cannot finish creating the slot")
+        first.kill9()
+        second = begun.daemon("--until", "caught-up")
+        second.wait_for_line("cannot finish creating the slot")
+        open_transaction.rollback()
+    assert second.wait() == 0
+    assert_equal(databases, "items")
+
+
+@pytest.mark.one_version
+def test_G4_a_temporary_slot_of_a_session_of_before_is_in_nobodys_way(begun: Workspace, databases: Databases) -> None:
+    """The session that made the last snapshot still lives on a dead line, or another workflow makes one just now."""
+    synced(begun, failpoints="crash:after_slot_placed", code=137)
+    with psycopg.connect(make_conninfo(databases.source_admin, replication="database"), autocommit=True) as other:
+        other.execute(f'CREATE_REPLICATION_SLOT "{begun.slot[:50]}_snapshot" TEMPORARY LOGICAL pgoutput')
+        synced(begun)
+    assert_equal(databases, "items")

@@ -97,3 +97,82 @@ def test_G4_a_temporary_slot_of_a_session_of_before_is_in_nobodys_way(begun: Wor
         other.execute(f'CREATE_REPLICATION_SLOT "{begun.slot[:50]}_snapshot" TEMPORARY LOGICAL pgoutput')
         synced(begun)
     assert_equal(databases, "items")
+
+
+OWNED = """
+    CREATE TABLE users (id int PRIMARY KEY, name text);
+    CREATE TABLE orders (id int PRIMARY KEY, user_id int REFERENCES users);
+"""
+STRICT = """
+version: 1
+schemas: {public: public}
+ids: {user: {from: public.users.id, to: uuid, strategy: uuid7}}
+policies: {orphan_id: error}
+tables:
+  public.users: {columns: {id: {remap: user}}}
+"""
+DONE = "SELECT target_name FROM crossfade.copy_tables WHERE state = 'done'"
+REFERENCES = "SELECT o.id, u.name FROM orders o JOIN users u ON u.id = o.user_id ORDER BY 1"
+
+
+@pytest.fixture
+def strict(databases: Databases, workspace: Workspace) -> Workspace:
+    """A parent whose ids are remapped and its child, one worker; a reference without a parent is an error."""
+    filled = "INSERT INTO users VALUES (1, 'ann'); INSERT INTO orders SELECT g, 1 FROM generate_series(1, 20) g;"
+    databases.prepare(
+        source=OWNED + filled,
+        target=OWNED.replace("users (id int", "users (id uuid").replace("user_id int", "user_id uuid"),
+    )
+    databases.publish("users", "orders")
+    return workspace.write(STRICT, extra="[copy]\nworkers = 1\n")
+
+
+@pytest.mark.one_version
+@pytest.mark.parametrize("big", ["users", "orders"])
+def test_I3_parents_between_two_snapshots_make_no_orphans(strict: Workspace, databases: Databases, big: str) -> None:
+    """Parent and child are copied at different snapshots. A parent that came and went between them, and one that came
+    to stay, are no reason to stop at their children under `orphan_id: error`."""
+    databases.source.execute(
+        f"ALTER TABLE {big} ADD padding text; UPDATE {big} SET padding = repeat('x', 5000); ANALYZE"
+    )
+    strict.write(
+        STRICT.replace("users: {", "users: {drop: [padding], ")
+        if big == "users"
+        else STRICT + "  public.orders: {drop: [padding]}\n",
+        extra="[copy]\nworkers = 1\n",
+    )
+    small = "orders" if big == "users" else "users"
+    with locked(databases.target, small):
+        daemon = strict.daemon()
+        daemon.wait_for(blocked(databases.target, "crossfade copy"), f"the copy of {small} is held")
+        assert databases.target.execute(DONE) == [(big,)]
+        databases.source.execute(
+            "BEGIN; INSERT INTO users VALUES (7, 'gone'); INSERT INTO orders VALUES (107, 7); COMMIT"
+        )
+        databases.source.execute("BEGIN; DELETE FROM orders WHERE id = 107; DELETE FROM users WHERE id = 7; COMMIT")
+        databases.source.execute(
+            "BEGIN; INSERT INTO users VALUES (8, 'new'); INSERT INTO orders VALUES (108, 8); COMMIT"
+        )
+        databases.source.execute(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+            " WHERE datname = current_database() AND application_name = 'crossfade snapshot'"
+        )
+        daemon.wait_for_line("snapshot was lost")
+    daemon.wait_for_phase("streaming")
+    assert databases.target.execute(REFERENCES) == databases.source.execute(REFERENCES)
+    assert "no parent" not in daemon.text()
+    assert daemon.terminate() == 0
+
+
+@pytest.mark.one_version
+def test_E3_a_backlog_from_before_a_column_grew_is_read(databases: Databases, workspace: Workspace) -> None:
+    """While no daemon runs a row is written, then its varchar is made longer: the row still comes in the old shape."""
+    both(databases, "CREATE TABLE items (id int PRIMARY KEY, note varchar(20));")
+    databases.target.execute("ALTER TABLE items ALTER note TYPE text")
+    databases.publish("items")
+    synced(workspace.write())
+    databases.source.execute("INSERT INTO items VALUES (1, 'short')")
+    databases.source.execute("ALTER TABLE items ALTER note TYPE varchar(50)")
+    databases.source.execute("INSERT INTO items VALUES (2, repeat('long', 10))")
+    synced(workspace)
+    assert_equal(databases, "items")

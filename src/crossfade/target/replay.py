@@ -170,7 +170,7 @@ class Replayer:
                             await self._run(steps)
                             steps, size = [], 0
                 if piece.commit is not None:
-                    self._settle_orphans()
+                    self._settle_orphans(piece.begin.final_lsn)
             await self._run(steps)
         except Fault as fault:
             if _IN not in fault.where:
@@ -400,11 +400,14 @@ class Replayer:
         for name in names:
             self.tally.changes[name, Operation.TRUNCATE] += 1
 
-    def _settle_orphans(self) -> None:
+    def _settle_orphans(self, final_lsn: Lsn) -> None:
         """At the end of a source transaction: references whose parent never came (I3)."""
         for (keyspace, _), plan in self._remarks.orphans.items():
+            owner = self._ids[keyspace].keyspace.owner
+            if self._is_copied(owner, final_lsn):
+                # The parent's changes are passed over: it may have come, and gone before its table was copied.
+                continue
             if plan.policies.orphan_id is OnOrphan.ERROR:
-                owner = self._ids[keyspace].keyspace.owner
                 raise RowRefused(
                     f"A reference to {owner} has no parent there, and the mapping says `orphan_id: error`.",
                     where=str(plan.source),

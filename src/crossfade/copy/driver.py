@@ -134,7 +134,7 @@ class CopyDriver:
             await control.close()
 
     def _renew(self, states: dict[TableName, State]) -> None:
-        """Another snapshot shows other rows: stale tables may be tried again, parents that came since need their ids."""
+        """Another snapshot shows other rows: stale tables may be tried again, parents that came since need ids."""
         self._filled = False
         for name, state in states.items():
             states[name] = phases.advance(state, phases.SnapshotRenewed())

@@ -28,6 +28,8 @@ class Drain:
         self._where = where
         self._woken = asyncio.Event()
         self._is_ending = False
+        self._is_exhausted = True  # libpq holds nothing complete that was not handed out
+        self._is_due = False
         self.is_finished = False
 
     def kick(self) -> None:
@@ -50,7 +52,16 @@ class Drain:
                 loop.remove_reader(socket)
 
     def consume(self) -> None:
-        """Take what has arrived. Raises Transient when the connection is gone."""
+        """Take what has arrived, now or as soon as `frames` has handed out what was taken before. Raises Transient when
+        the connection is gone."""
+        # libpq doubles its buffer when it is asked while that is full: a reader whose pipe has room for a few frames at
+        # a time would make it hold the whole backlog.
+        self._is_due = not self._is_exhausted
+        if not self._is_due:
+            self._consume()
+
+    def _consume(self) -> None:
+        self._is_due = False
         try:
             self._pgconn.consume_input()
         except psycopg.OperationalError:
@@ -61,6 +72,7 @@ class Drain:
 
         Raises the server's error as a Fault.
         """
+        self._is_exhausted = False
         while not self._is_ending:
             try:
                 size, frame = self._pgconn.get_copy_data(1)
@@ -72,9 +84,14 @@ class Drain:
                 del frame
                 yield handed.pop()
                 continue
+            if size == 0 and self._is_due:
+                self._consume()
+                continue
             if size == 0:
+                self._is_exhausted = True
                 return
             self._is_ending = True
+        self._is_exhausted = True
         self._finish()
 
     def _finish(self) -> None:

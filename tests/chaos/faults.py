@@ -93,13 +93,14 @@ def crash_target(stage: Stage, rng: random.Random) -> str:
 
 
 def crash_both(stage: Stage, rng: random.Random) -> str:
-    """Both servers, and the daemon with them."""
+    """Both servers, and the daemon with them; it is started when they are back, since it exits with 5 before."""
     stage.target.stop("immediate")
     stage.source.stop("immediate")
-    kill_daemon(stage, rng)
+    stage.daemon.kill9()
     stage.source.start()
     _pause(0.0, 1.0, rng)
     stage.target.start()
+    stage.daemon.start()
     return "restarted, daemon killed"
 
 

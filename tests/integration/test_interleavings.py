@@ -5,11 +5,13 @@ Each case holds one side still with a lock or an open transaction, does the harm
 
 from __future__ import annotations
 
+import signal
+
 import psycopg
 import pytest
 from psycopg.conninfo import make_conninfo
 
-from tests.integration.sides import ITEMS, assert_equal, blocked, both, locked, synced
+from tests.integration.sides import ITEMS, assert_equal, blocked, both, is_stopped, locked, synced
 from tests.servers.daemon import Workspace
 from tests.servers.databases import Databases
 
@@ -69,6 +71,18 @@ def test_A7_a_slot_advanced_while_the_copy_runs(begun: Workspace, databases: Dat
     assert daemon.wait() == 3
     assert "behind our back" in daemon.text()
     assert "crossfade teardown" in daemon.text()
+
+
+@pytest.mark.one_version
+def test_A9_a_slot_made_by_a_stranger_at_the_last_moment_is_never_ours(begun: Workspace, databases: Databases) -> None:
+    """Somebody takes the slot's name between our check and its creation: exit 3, and again at the next start."""
+    daemon = begun.daemon("--until", "caught-up", env={"CROSSFADE_FAILPOINTS": "stop:after_slot_recorded"})
+    daemon.wait_for(lambda: is_stopped(daemon.pid), "the slot is recorded")
+    databases.source.execute("SELECT pg_create_logical_replication_slot(%s, 'pgoutput')", [begun.slot])
+    daemon.signal(signal.SIGCONT)
+    assert daemon.wait() == 3
+    synced(begun, code=3)
+    assert databases.durable() is None
 
 
 @pytest.mark.one_version

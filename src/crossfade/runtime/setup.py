@@ -11,6 +11,7 @@ from datetime import datetime
 from crossfade import failpoints
 from crossfade.copy import driver as copy
 from crossfade.events import Listener, Note
+from crossfade.faults import Refused
 from crossfade.lsn import Lsn
 from crossfade.mapping.plan import Plan
 from crossfade.preflight.publications import create_statement, wanted
@@ -59,7 +60,12 @@ class SetUp:
                     mapping_hash=self._plan.mapping_hash,
                 )
             failpoints.reached("after_slot_recorded")
-            return await self._place(source, target, replication, was_recorded=stored is not None)
+            try:
+                return await self._place(source, target, replication, was_recorded=stored is not None)
+            except Refused:
+                # Somebody took the slot's name since we looked: our record must not make it ours at the next start.
+                await progress.forget(target, self._settings.name)
+                raise
         finally:
             await source.close()
 

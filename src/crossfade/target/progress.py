@@ -79,6 +79,11 @@ async def begin(connection: Connection, workflow: str, *, source: SourceIdentity
     )
 
 
+async def forget(connection: Connection, workflow: str) -> None:
+    """Take `begin` back: the slot turned out to be somebody else's. What has a position stays."""
+    await connection.execute("DELETE FROM crossfade.progress WHERE workflow = %s AND end_lsn IS NULL", (workflow,))
+
+
 async def place(
     connection: Connection, workflow: str, *, start: Lsn, published: Published, created_at: datetime
 ) -> None:

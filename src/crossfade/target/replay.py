@@ -397,6 +397,7 @@ class Replayer:
             await self._connection.execute("ROLLBACK TO SAVEPOINT truncation")
             for name in reversed(names):
                 await self._connection.execute(statements.delete_all(name))
+        await self._connection.execute("RELEASE SAVEPOINT truncation")  # thousands of them must not nest
         for name in names:
             self.tally.changes[name, Operation.TRUNCATE] += 1
 

@@ -17,6 +17,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from crossfade.cli.main import app
+from crossfade.lsn import Lsn
 from crossfade.state.leader import lock_key
 from crossfade.state.schema import statements
 from tests.servers.daemon import Workspace, free_port
@@ -36,9 +37,8 @@ def _began(databases: Databases, workspace: Workspace, *, name: str = "shop", be
     with _as_crossfade(databases.source_dsn) as source:
         if name == "shop":
             source.execute("SELECT pg_create_logical_replication_slot(%s, 'pgoutput')", (workspace.slot,))
-        (end,) = source.execute("SELECT (pg_current_wal_flush_lsn() - %s::numeric)::text", (behind,)).fetchone() or (
-            "",
-        )
+        (flushed,) = source.execute("SELECT pg_current_wal_flush_lsn()::text").fetchone() or ("",)
+        end = str(Lsn(Lsn.parse(flushed) - behind))
         (system,) = source.execute("SELECT system_identifier::text FROM pg_control_system()").fetchone() or ("",)
     with _as_crossfade(databases.target_dsn) as target:
         for statement in statements():

@@ -18,6 +18,7 @@ from psycopg.conninfo import make_conninfo
 
 from tests.integration.following import Followed, follow, prepared
 from tests.integration.sides import ITEMS, assert_equal, blocked, confirmed, locked, synced
+from tests.servers.clusters import Versions
 from tests.servers.daemon import Daemon, Workspace, free_port
 from tests.servers.databases import Databases, Side
 
@@ -129,8 +130,10 @@ def end_sessions(side: Side) -> int:
 
 
 @pytest.mark.parametrize("endpoint", ["source", "target"])
-def test_reconnects_with_backoff(workspace: Workspace, databases: Databases, endpoint: str) -> None:
+def test_reconnects_with_backoff(workspace: Workspace, databases: Databases, postgres: Versions, endpoint: str) -> None:
     """A side that is away for a while is tried again, with growing waits; the status says so, nothing is lost."""
+    if endpoint == "target" and postgres.target.version_major < 15:
+        pytest.skip("before 15 a role with replica role is a superuser, whom no connection limit holds")
     followed = follow(workspace, source=ITEMS, rows=ROWS)
     side: Side = getattr(databases, endpoint)
     side.execute(f"ALTER DATABASE {side.dbname} CONNECTION LIMIT 0")

@@ -210,6 +210,4 @@ class Catalog:
 
     def references_to(self, name: TableName) -> tuple[ForeignKey, ...]:
         """Every foreign key of any table that refers to `name`, in catalog order."""
-        return tuple(
-            key for table in self.tables.values() for key in table.foreign_keys if key.referenced == name
-        )
+        return tuple(key for table in self.tables.values() for key in table.foreign_keys if key.referenced == name)

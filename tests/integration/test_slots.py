@@ -131,8 +131,12 @@ def test_B3_a_stranger_on_our_slot_is_waited_for(begun: Workspace, databases: Da
 
 
 @pytest.mark.one_version
-def test_B3_a_session_that_waits_for_a_lock_gives_the_lead_back(begun: Workspace, databases: Databases) -> None:
+def test_B3_a_session_that_waits_for_a_lock_gives_the_lead_back(
+    begun: Workspace, databases: Databases, postgres: Versions
+) -> None:
     """The daemon dies while its apply waits for somebody's lock: its session notices, and another daemon leads."""
+    if postgres.target.version_major < 14:
+        pytest.skip("client_connection_check_interval came with 14: before, the lock is held until the wait is over")
     daemon = streaming(begun)
     with locked(databases.target, "items"):
         databases.source.execute("INSERT INTO items VALUES (2, 'two')")

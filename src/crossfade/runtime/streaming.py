@@ -161,7 +161,7 @@ class Streaming:
             self._listener(
                 Note(
                     "append_only_changed",
-                    f"{changes} rows of {table} were updated or deleted on the source, and the mapping says append_only:"
+                    f"{changes} rows of {table} were updated or deleted on the source; the mapping says append_only:"
                     " the target still shows them as they were. Mend them by hand, or map the table with an identity"
                     " and copy again.",
                     "error",

@@ -10,8 +10,7 @@ from collections.abc import Iterator
 
 import psycopg
 import pytest
-from psycopg import pq
-from psycopg.conninfo import make_conninfo
+from psycopg import generators, pq
 
 from crossfade.demo.servers import Server, embedded
 from tests.chaos.proxy import Flow, Frame, Framer, Proxy, Statements, Trap
@@ -238,27 +237,19 @@ def test_cuts_hit_whom_they_are_meant_for(server: Server, proxy: Proxy) -> None:
     assert proxy.counts["cut"] == 1
 
 
-@pytest.mark.skip(
-    reason="its blocking connect can hang for ever in some orders of this module; the campaign uses both traps"
-)
 @pytest.mark.parametrize("trap", [Trap.BEFORE_STATUS, Trap.AFTER_STATUS])
 def test_replication_is_cut_around_a_status_update(server: Server, proxy: Proxy, trap: Trap) -> None:
-    # A slot waits for every open transaction, and a test before may have left one on a line the server thinks alive.
-    with psycopg.connect(server.dsn(), autocommit=True) as direct:
-        direct.execute(
-            "SELECT pg_terminate_backend(pid, 10000) FROM pg_stat_activity"
-            " WHERE backend_type = 'client backend' AND pid <> pg_backend_pid()"
-        )
-    raw = pq.PGconn.connect(
-        make_conninfo(
-            server.dsn(), port=proxy.port, replication="database", application_name="crossfade stream"
-        ).encode()
-    )
-    raw.exec_(b"CREATE_REPLICATION_SLOT proxied TEMPORARY LOGICAL pgoutput")
-    begun = raw.exec_(b"START_REPLICATION SLOT proxied LOGICAL 0/0 (proto_version '1', publication_names 'none')")
-    assert begun.status == pq.ExecStatus.COPY_BOTH
-    proxy.arm(trap)
-    raw.put_copy_data(b"r" + bytes(33))
-    raw.flush()
-    assert proxy.wait_for(trap.value)
-    raw.finish()
+    # Through psycopg, whose waiting lets the proxy's thread run; libpq's own blocking calls would not.
+    connection = _connect(server, proxy, "crossfade stream", replication="database", autocommit=True)
+    try:
+        connection.execute("CREATE_REPLICATION_SLOT proxied TEMPORARY LOGICAL pgoutput")
+        raw = connection.pgconn
+        raw.send_query(b"START_REPLICATION SLOT proxied LOGICAL 0/0 (proto_version '1', publication_names 'none')")
+        (begun,) = connection.wait(generators.fetch_many(raw))
+        assert begun.status == pq.ExecStatus.COPY_BOTH
+        proxy.arm(trap)
+        raw.put_copy_data(b"r" + bytes(33))
+        raw.flush()
+        assert proxy.wait_for(trap.value)
+    finally:
+        connection.close()

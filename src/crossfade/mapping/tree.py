@@ -19,6 +19,7 @@ import yaml
 
 from crossfade.mapping.places import Place, Report
 
+_SURROGATE: Final = re.compile("[\ud800-\udfff]")  # not UTF-8, and not to be printed either
 _DEEPEST: Final = 32  # a mapping nests five levels; the composer recurses, so hostile depth must end before Python does
 
 
@@ -142,6 +143,9 @@ def read_tree(text: str, report: Report) -> Node | None:
         context = f" ({error.context})" if error.context else ""
         report.add(place, "", f"this is not YAML: {_plain(reason)}{_plain(context)}.")
         return None
+    except (ValueError, OverflowError):  # of PyYAML's own chr() and int(): "\\UFFFFFFFF", or a %YAML of 5,000 digits
+        report.add(_place(loader.get_mark()), "", "this is not YAML: the number here is too large.")
+        return None
     finally:
         loader.dispose()
     return None if root is None else _convert(root, "", report)
@@ -178,7 +182,7 @@ def _entries(node: yaml.MappingNode, path: str, report: Report) -> tuple[Entry, 
         if not isinstance(key_node, yaml.ScalarNode):
             report.add(place, path, "a key must be a plain name.")
             continue
-        key = str(key_node.value)
+        key = _storable(str(key_node.value), place, path, report)
         below = f"{path}.{key}" if path else key
         if (first := entries.get(key)) is not None:
             report.add(place, below, f"this key is already given in line {first.place.line}.")
@@ -188,11 +192,8 @@ def _entries(node: yaml.MappingNode, path: str, report: Report) -> tuple[Entry, 
 
 
 def _scalar(node: yaml.Node, place: Place, path: str, report: Report) -> Scalar:
-    text = str(node.value)
+    text = _storable(str(node.value), place, path, report)
     kind = node.tag.rpartition(":")[2]
-    if "\0" in text:
-        report.add(place, path, "a NUL character is not allowed: PostgreSQL cannot store it.")
-        text = text.replace("\0", "")
     value: str | int | float | bool | None = text
     if kind == "null":
         value = None
@@ -205,6 +206,22 @@ def _scalar(node: yaml.Node, place: Place, path: str, report: Report) -> Scalar:
     elif kind == "float":
         value = float(text.lower().replace(".inf", "inf").replace(".nan", "nan"))
     return Scalar(value, text, place)
+
+
+def _storable(text: str, place: Place, path: str, report: Report) -> str:
+    """The text without what no database can hold, which escapes such as "\\0" and "\\ud83d" can bring into it."""
+    if "\0" in text:
+        report.add(place, path, "a NUL character is not allowed: PostgreSQL cannot store it.")
+        text = text.replace("\0", "")
+    if (half := _SURROGATE.search(text)) is not None:
+        report.add(
+            place,
+            path,
+            f"the escape for {_name_of(half[0])} is half a character: write the character itself, or \\U and its"
+            " eight hex digits.",
+        )
+        text = _SURROGATE.sub("\N{REPLACEMENT CHARACTER}", text)
+    return text
 
 
 def _integer(text: str) -> int | None:

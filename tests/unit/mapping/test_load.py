@@ -303,6 +303,20 @@ WRONG: list[tuple[str, str]] = [
         "5:32: tables.app.t.columns.a: 'remap' and 'timezone' exclude each other: choose one.",
     ),
     (mapping('columns: {a: {const: "a\\0b"}}'), "5:26: tables.app.t.columns.a.const: a NUL character is not allowed"),
+    ('version: 1\nschemas: {a: b, "c\\0d": e}\n', "2:17: schemas: a NUL character is not allowed"),
+    (
+        mapping('columns: {a: {const: "\\ud83d"}}'),
+        "5:26: tables.app.t.columns.a.const: the escape for U+D83D is half a",
+    ),
+    (
+        mapping('columns: {a: {const: "\\ud83d\\ude00"}}'),
+        "5:26: tables.app.t.columns.a.const: the escape for U+D83D is",
+    ),
+    ('version: 1\nschemas: {a: b, c: "x\\udfff"}\n', "2:20: schemas.c: the escape for U+DFFF is half a character"),
+    ('version: 1\n"\\ud83d": 1\n', "2:1: the escape for U+D83D is half a character: write the character itself"),
+    ('version: 1\nschemas: {a: "\\U00110000"}\n', "2:17: this is not YAML: the number here is too large."),
+    ('version: 1\nschemas: {a: "\\UFFFFFFFF"}\n', "2:17: this is not YAML: the number here is too large."),
+    (f"%YAML {'9' * 5000}.1\n---\nversion: 1\n", "1:7: this is not YAML: the number here is too large."),
     (mapping("columns:\n  a: b\n  a: c"), "7:7: tables.app.t.columns.a: this key is already given in line 6."),
 ]
 
@@ -313,6 +327,7 @@ def test_a_wrong_mapping_is_refused_with_its_place(text: str, message: str) -> N
         parse_mapping(text)
     heads = [line for line in str(refused.value).split("\n") if line.startswith("mapping.yaml:")]
     assert heads[0].startswith(f"mapping.yaml:{message}"), str(refused.value)
+    str(refused.value).encode()  # what is told can be printed
 
 
 def test_the_line_and_a_caret_are_shown() -> None:
@@ -362,6 +377,13 @@ def refusal(text: str) -> str:
 @given(st.text(max_size=200))
 def test_any_text_is_a_mapping_or_refused(text: str) -> None:
     assert refusal(text).startswith("mapping.yaml:")
+
+
+@given(
+    st.text(alphabet="0189aAdDfF\\uUxX", max_size=24), st.sampled_from(["{}: 1", "version: {}", "tables: {{x: {}}}"])
+)
+def test_any_escape_is_read_or_refused(escapes: str, around: str) -> None:
+    refusal(around.format(f'"{escapes}"')).encode()
 
 
 @given(st.lists(st.sampled_from([*" \n:-[]{}&*!|>'\"%@`#,", "a", "1", "tables", "version: 1\n"]), max_size=40))

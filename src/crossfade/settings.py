@@ -320,13 +320,29 @@ def _environment(environment: Mapping[str, str], elsewhere: list[str]) -> _Layer
         if keys[0] not in sections:
             if len(keys) > 1:
                 hint = did_you_mean(keys[0], sections)
-                elsewhere.append(f"environment variable {variable}: there is no section {keys[0]!r}.{hint}")
+                elsewhere.append(f"environment variable {_shown(variable)}: there is no section {keys[0]!r}.{hint}")
             continue
         if (len(keys) == 1) == bool(sections[keys[0]]):
+            continue
+        if not _is_text(variable + value):
+            elsewhere.append(f"environment variable {_shown(variable)}: this is not UTF-8 text.")
             continue
         _put(values, keys, value)
         origins[keys] = f"environment variable {variable}"
     return _Layer(values, origins)
+
+
+def _is_text(given: str) -> bool:
+    """Bytes of the environment that are not UTF-8 arrive as lone surrogates, which no log, page or database takes."""
+    try:
+        given.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _shown(name: str) -> str:
+    return name.encode("utf-8", "backslashreplace").decode()
 
 
 def _secret_dirs(environment: Mapping[str, str], run_secrets: Path, elsewhere: list[str]) -> list[Path]:

@@ -145,6 +145,22 @@ def test_environment_values_are_read_like_the_files(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    "setting", ["NAME", "MAPPING", "SOURCE__DSN", "HTTP__LISTEN", "LOG__LEVEL", "SOURCE__D\udcffSN"]
+)
+def test_bytes_of_the_environment_that_are_no_text_are_refused(tmp_path: Path, setting: str) -> None:
+    with pytest.raises(Misconfigured) as refused:
+        load(tmp_path, MINIMAL, {f"CROSSFADE_{setting}": "hunter3\udcff:1"})
+    name = setting.replace("\udcff", "\\udcff")
+    assert str(refused.value) == f"environment variable CROSSFADE_{name}: this is not UTF-8 text."
+
+
+def test_an_unknown_section_whose_name_is_no_text_can_be_told(tmp_path: Path) -> None:
+    with pytest.raises(Misconfigured) as refused:
+        load(tmp_path, MINIMAL, {"CROSSFADE_\udcff__DSN": "x"})
+    assert "there is no section" in str(refused.value).encode().decode()
+
+
+@pytest.mark.parametrize(
     ("text", "duration"),
     [
         ("500ms", timedelta(milliseconds=500)),

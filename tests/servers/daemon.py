@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -15,7 +16,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Final, Self
 
 import psycopg
 
@@ -23,6 +24,17 @@ from crossfade.demo.servers import Server
 from tests.servers.databases import Databases, Side
 
 _TICK = 0.05
+# CROSSFADE_TEST_MODE runs every test that starts a daemon in another way of applying: what it promises is the same.
+MODE_VARIABLE = "CROSSFADE_TEST_MODE"
+MODES: Final[Mapping[str, Mapping[str, str]]] = {
+    "": {},
+    "exact": {"apply": '"exact"'},
+    "tiny": {"batch_bytes": "1024", "pipe_bytes": "65536"},
+    "huge": {"batch_bytes": '"256 MiB"', "pipe_bytes": '"512 MiB"'},
+    "text": {"wire": '"text"'},
+}
+# What a test says of either is about both: one may not be larger than the other.
+_TOGETHER: Final = ("batch_bytes", "pipe_bytes")
 SOURCES = Path(__file__).parents[2] / "src"
 
 
@@ -35,6 +47,18 @@ def environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("CROSSFADE_", "PG"))}
     paths = [str(SOURCES), *kept.get("PYTHONPATH", "").split(os.pathsep)]
     return {**kept, "PYTHONPATH": os.pathsep.join(filter(None, paths)), "NO_COLOR": "1", **(extra or {})}
+
+
+def stream_settings(extra: str, mode: str | None = None) -> str:
+    """The lines of [stream] that the mode adds, without those that the test itself decides in `extra`."""
+    mode = os.environ.get(MODE_VARIABLE, "") if mode is None else mode
+    assert mode in MODES, f"{MODE_VARIABLE} is none of {', '.join(filter(None, MODES))}"
+    decided = {
+        name for name in MODES["exact"] | MODES["tiny"] | MODES["text"] if re.search(rf"^{name}\s*=", extra, re.M)
+    }
+    if decided.intersection(_TOGETHER):
+        decided.update(_TOGETHER)
+    return "".join(f"\n{name} = {value}" for name, value in MODES[mode].items() if name not in decided)
 
 
 class Workspace:
@@ -67,7 +91,7 @@ class Workspace:
         tables = {
             "[source]": f"dsn = {given(source_dsn or self.databases.source_dsn)}",
             "[target]": f"dsn = {given(target_dsn or self.databases.target_dsn)}",
-            "[stream]": f"slot = {given(self.slot)}",
+            "[stream]": f"slot = {given(self.slot)}{stream_settings(extra)}",
             "[http]": f'listen = "127.0.0.1:{self.port}"',
         }
         lines = [f"name = {given(self.name)}", 'mapping = "mapping.yaml"']

@@ -105,6 +105,16 @@ class TestStatusWithoutADaemon:
         assert page.exit_code == 0
         assert "public.users" in page.stdout
 
+    def test_a_slot_that_was_dropped_is_told(self, workspace: Workspace, databases: Databases) -> None:
+        _began(databases, workspace.write())
+        databases.source.execute("SELECT pg_drop_replication_slot(%s)", [workspace.slot])
+        document = _status(workspace)
+        assert document["slot"]["exists"] is False
+        assert [alert["name"] for alert in document["alerts"]] == ["slot_lost"]
+        (step,) = document["next_steps"]
+        assert "crossfade teardown" in step
+        assert "retains" not in step
+
     def test_no_lag_once_the_position_passed_the_source_s_end(self, workspace: Workspace, databases: Databases) -> None:
         _began(databases, workspace.write(), behind=-(1 << 30))
         document = _status(workspace, "--fail-if-lag-above", "5s")

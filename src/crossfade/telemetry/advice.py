@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from crossfade.telemetry.document import AlertEntry, SlotEntry, StatusDocument
+from crossfade.telemetry.document import AlertEntry, PositionsEntry, SlotEntry, StatusDocument
 
 # Past half of what the server allows the slot to retain, somebody should look, past four fifths at once. Where nothing
 # limits it, the disk does, and this much deserves a look. The shipped alert rules use the same numbers.
@@ -29,13 +29,20 @@ def next_steps(document: StatusDocument) -> list[str]:
     """Sentences, most urgent first; empty when there is nothing to do but wait and nothing to wait for."""
     steps: list[str] = []
     slot = document["slot"]
-    if slot is not None and slot["wal_status"] == "lost":
+    is_lost = slot is not None and slot["wal_status"] == "lost"
+    is_gone = slot is not None and _is_gone(slot, document["positions"])
+    if is_lost:
         steps.append(
             "The source has removed WAL that was still needed, so this copy cannot be continued: `crossfade teardown`, "
             "empty the target tables, raise max_slot_wal_keep_size, `crossfade run`."
         )
+    elif is_gone:
+        steps.append(
+            "The slot does not exist any more, so changes are missing and this copy cannot be continued: "
+            "`crossfade teardown`, empty the target tables, `crossfade run`."
+        )
     error = document["error"]
-    if error is not None:
+    if error is not None and not is_lost and not is_gone:
         retry = error["retry_in_seconds"]
         if error["is_transient"]:
             steps.append("The error is known to pass by itself and is retried; look at the servers if it stays.")
@@ -48,7 +55,7 @@ def next_steps(document: StatusDocument) -> list[str]:
             steps.append("Mend what the error says, then `crossfade run`.")
     if document["paused"] is not None:
         steps.append(_PAUSED.get(document["paused"], "Paused: go on with `crossfade resume`."))
-    if any(alert["name"] == "slot_retention" for alert in slot_alerts(slot, since="")):
+    if any(alert["name"] == "slot_retention" for alert in slot_alerts(slot, document["positions"], since="")):
         steps.append(
             "Let crossfade catch up (or raise max_slot_wal_keep_size and the space for WAL on the source) before the "
             "slot is lost or the disk is full."
@@ -60,8 +67,12 @@ def next_steps(document: StatusDocument) -> list[str]:
             pass
         elif document["phase"] is None:
             steps.append("Nothing was started yet: `crossfade check`, then `crossfade run`.")
-        else:
+        elif is_lost or is_gone:
+            pass  # starting it again would only say so again
+        elif slot is None or slot["exists"]:
             steps.append("No daemon runs and the slot retains WAL: start it again with `crossfade run`.")
+        else:
+            steps.append("No daemon runs: start it again with `crossfade run`.")
     elif not document["leader"]:
         steps.append("This one is a standby; it takes over when the leader is gone.")
     elif error is None and document["paused"] is None:
@@ -69,10 +80,17 @@ def next_steps(document: StatusDocument) -> list[str]:
     return steps
 
 
-def slot_alerts(slot: SlotEntry | None, *, since: str) -> list[AlertEntry]:
+def _is_gone(slot: SlotEntry, positions: PositionsEntry) -> bool:
+    """Whether there was one: a workflow that has a position began at a slot."""
+    return not slot["exists"] and positions["durable"] is not None
+
+
+def slot_alerts(slot: SlotEntry | None, positions: PositionsEntry, *, since: str) -> list[AlertEntry]:
     """What the slot's own state says; armed in every phase, also while paused."""
     if slot is None:
         return []
+    if _is_gone(slot, positions):
+        return [AlertEntry(name="slot_lost", level="error", text=f"Slot {slot['name']} does not exist.", since=since)]
     if slot["wal_status"] == "lost":
         reason = f" ({slot['invalidation_reason']})" if slot["invalidation_reason"] else ""
         return [AlertEntry(name="slot_lost", level="error", text=f"Slot {slot['name']} is lost{reason}.", since=since)]

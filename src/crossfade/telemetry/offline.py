@@ -28,6 +28,7 @@ from crossfade.telemetry.document import (
     SCHEMA_VERSION,
     AlertEntry,
     ErrorEntry,
+    PositionsEntry,
     SlotEntry,
     StatusDocument,
     TableEntry,
@@ -84,6 +85,7 @@ async def read_status(
     seconds, bytes_behind = _lag(target, source_read)
     end = str(target.end_lsn) if target.end_lsn is not None else None
     acknowledged = source_read.slot["confirmed_flush_lsn"] if source_read is not None else None
+    positions = PositionsEntry(received=None, applied=end, durable=end, acknowledged=acknowledged)
     document = StatusDocument(
         schema_version=SCHEMA_VERSION,
         name=workflow,
@@ -94,7 +96,7 @@ async def read_status(
         error=error,
         lag_seconds=seconds,
         lag_bytes=bytes_behind,
-        positions={"received": None, "applied": end, "durable": end, "acknowledged": acknowledged},
+        positions=positions,
         slot=source_read.slot if source_read is not None else None,
         tables=target.tables,
         copy=copy_entry(target.tables, None),
@@ -105,7 +107,7 @@ async def read_status(
             AlertEntry(name=f"{side}_unreachable", level="error", text=str(fault), since=at)
             for side, fault in faults.items()
         ]
-        + slot_alerts(source_read.slot if source_read is not None else None, since=at),
+        + slot_alerts(source_read.slot if source_read is not None else None, positions, since=at),
         next_steps=[],
         leader=target.is_led,
         daemon=None,

@@ -282,7 +282,7 @@ class StatusBook:
     def _standing(self, document: StatusDocument) -> list[AlertEntry]:
         """Alerts that follow from the document itself, each with the time it was first seen."""
         now = iso(self._clock())
-        alerts = slot_alerts(document["slot"], since=now)
+        alerts = slot_alerts(document["slot"], document["positions"], since=now)
         self._standing_since = {alert["name"]: self._standing_since.get(alert["name"], now) for alert in alerts}
         for alert in alerts:
             alert["since"] = self._standing_since[alert["name"]]

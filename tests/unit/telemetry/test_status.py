@@ -20,7 +20,8 @@ from crossfade.events import (
     PipeLevel,
     Recovered,
 )
-from crossfade.lsn import Lsn
+from crossfade.lsn import NOWHERE, Lsn
+from crossfade.telemetry.advice import next_steps
 from crossfade.telemetry.document import StatusDocument
 from crossfade.telemetry.status import StatusBook, WatchedTable
 from tests.unit.telemetry.facts import (
@@ -210,6 +211,31 @@ def test_next_steps_fit_the_moment(book: StatusBook) -> None:
     assert "teardown" in _leading(book)["next_steps"][0]
     book.observe(LeaderChanged(False))
     assert "standby" in book.document()["next_steps"][-1]
+
+
+def test_a_slot_that_was_dropped_is_not_said_to_retain_wal(book: StatusBook) -> None:
+    gone = sampled(slot_exists=False, slot_active=False, restart_lsn=NOWHERE, retained_bytes=0, wal_status="")
+    book.observe(gone)
+    assert book.document()["alerts"] == []  # not made yet
+    book.observe(applied(5000))
+    book.observe(PhaseChanged(Phase.FAILED))
+    book.observe(failed("setup", sqlstate="", retry_in=None))
+    document = _leading(book)
+    assert [(alert["name"], alert["level"]) for alert in document["alerts"]] == [("slot_lost", "error")]
+    for daemon in (document["daemon"], None):
+        document["daemon"], document["leader"] = daemon, False
+        steps = next_steps(document)
+        assert "does not exist any more" in steps[0]
+        assert "crossfade teardown" in steps[0]
+        assert not any("retains" in step or "again" in step or "Mend" in step for step in steps), steps
+
+
+def test_without_a_slot_yet_starting_again_is_the_advice(book: StatusBook) -> None:
+    book.observe(sampled(slot_exists=False, slot_active=False, restart_lsn=NOWHERE, retained_bytes=0, wal_status=""))
+    document = book.document()
+    document["daemon"] = None
+    assert document["next_steps"] != next_steps(document)
+    assert next_steps(document) == ["No daemon runs: start it again with `crossfade run`."]
 
 
 def test_slot_retention_is_told_before_the_slot_is_lost(book: StatusBook) -> None:

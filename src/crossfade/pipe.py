@@ -1,8 +1,8 @@
 """The pipe between the reader of the stream and the applier: bounded in bytes, not in items.
 
 One row can be a byte or a gigabyte, so the bound is what the pieces hold, including those the applier has taken but
-not finished. Refuses to know what a piece means. The invariant: at most one piece lies beyond the limit, and pieces
-come out in the order they went in. One task puts, one task takes.
+not finished. Refuses to know what a piece means. The invariant: what lies beyond the limit is at most what the reader
+had in its hand when it was reached, and pieces come out in the order they went in. One task puts, one task takes.
 """
 
 from __future__ import annotations
@@ -55,14 +55,14 @@ class Pipe:
         self._items.append(item)
         if isinstance(item, Piece):
             self.held += item.cost
-            self.changes += len(item.changes)
+            self.changes += len(item.frames)
         self._arrived.set()
 
     def take(self) -> Item | None:
         """The oldest item, when there is one."""
         item = self._items.popleft() if self._items else None
         if isinstance(item, Piece):
-            self.changes -= len(item.changes)
+            self.changes -= len(item.frames)
         if not self._items:
             self._arrived.clear()
         return item

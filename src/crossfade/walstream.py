@@ -1,8 +1,9 @@
 """The envelope of streaming replication: frames in, status updates out.
 
-Turns the payload of one CopyData message into `XLogData` or `Keepalive`, and positions into the payload of a Standby
-Status Update. Refuses to know what XLogData carries, when a status is due, or how positions are won (`ledger`). The
-invariant: positions that contradict each other cannot be put into a status, because `Positions` cannot be built.
+Tells the payload of one CopyData message (a frame) that is a `Keepalive` from one that carries a message, and turns
+positions into the payload of a Standby Status Update. Refuses to know what the messages say, when a status is due, or
+how positions are won (`ledger`). The invariant: positions that contradict each other cannot be put into a status,
+because `Positions` cannot be built.
 
 PostgreSQL: protocol-replication, "Streaming Replication Protocol".
 """
@@ -17,26 +18,15 @@ from typing import Final
 from crossfade.faults import ProtocolViolation
 from crossfade.lsn import Lsn
 
-_XLOG_DATA: Final = Struct("!cQQq")
+# XLogData is a tag, three Int64 (where its WAL starts, where the server's ends, its clock) and a message. The positions
+# belong to the frame, not to a transaction - of a Begin it is the LSN of the first change, of a Relation 0 - and the
+# time is no commit's, so nobody here reads them: a frame is handed on whole, and its message begins at HEADER.
+XLOG_DATA: Final = 0x77  # w
+HEADER: Final = 25
 _KEEPALIVE: Final = Struct("!cQqB")
 _STANDBY_STATUS: Final = Struct("!cQQQqB")
 _EPOCH: Final = datetime(2000, 1, 1, tzinfo=UTC)
 _MICROSECOND: Final = timedelta(microseconds=1)
-
-
-@dataclass(frozen=True, slots=True)
-class XLogData:
-    """One frame of the stream.
-
-    `wal_start` and `wal_end` belong to the frame, not to a transaction: of a Begin, `wal_start` is the LSN of the first
-    change, and pgoutput sends 0 for Relation and Type messages. `sent_at` is the server's clock in microseconds since
-    2000-01-01 UTC. `payload` is a view into the frame: whoever keeps it keeps the frame.
-    """
-
-    wal_start: Lsn
-    wal_end: Lsn
-    sent_at: int
-    payload: memoryview
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,19 +58,21 @@ class Positions:
             raise ValueError(f"apply position {self.apply} is ahead of write position {self.write}")
 
 
-def parse(frame: bytes | memoryview) -> XLogData | Keepalive:
-    """Open one CopyData payload. Raises `ProtocolViolation` for anything but a whole XLogData or keepalive."""
+def keepalive(frame: bytes) -> Keepalive | None:
+    """Open one CopyData payload: None for XLogData, whose own message begins at `HEADER`.
+
+    Raises `ProtocolViolation` for anything but a whole XLogData or keepalive.
+    """
     size = len(frame)
     tag = frame[0] if size else -1
-    if tag == 0x77:  # w
-        if size < _XLOG_DATA.size:
-            raise _violation("XLogData", size, _XLOG_DATA.size, "w")
-        _, wal_start, wal_end, sent_at = _XLOG_DATA.unpack_from(frame)
-        return XLogData(Lsn(wal_start), Lsn(wal_end), sent_at, memoryview(frame)[_XLOG_DATA.size :])
+    if tag == XLOG_DATA:
+        if size < HEADER:
+            raise _violation("XLogData", size, HEADER, "w")
+        return None
     if tag == 0x6B:  # k
         if size != _KEEPALIVE.size:
             raise _violation("Primary keepalive", size, _KEEPALIVE.size, "k")
-        _, wal_end, sent_at, reply = _KEEPALIVE.unpack_from(frame)
+        _, wal_end, sent_at, reply = _KEEPALIVE.unpack(frame)
         if reply > 1:
             raise ProtocolViolation(
                 "Primary keepalive: the reply flag is neither 0 nor 1.", tag="k", offset=_KEEPALIVE.size - 1

@@ -25,8 +25,9 @@ from crossfade.session.connect import Connection, result_fault, server_fault
 from crossfade.session.drain import Drain
 from crossfade.source import snapshot
 from crossfade.target import idmap
-from crossfade.wire.codec import CopyCodec, Remarks
+from crossfade.wire.codec import CopyCodec
 from crossfade.wire.idstate import IdState
+from crossfade.wire.remarks import Remarks
 
 # A block is converted at once and its unknown ids asked for in one query.
 _BLOCK_ROWS: Final = 5_000

@@ -1,63 +1,43 @@
-"""Messages in, whole source transactions (or pieces of large ones) out, in commit order.
+"""Frames in, whole source transactions (or pieces of large ones) out, in commit order.
 
 Keeps the relations the stream described, drops what the target already has, and cuts a transaction into pieces when
-it outgrows a byte limit. Refuses to know what is done with a piece. The invariant: a piece that is not the last of its
-transaction is never acknowledged, because only the last one carries the Commit (promise 3), and a transaction is
-skipped only by the server's own test, `Begin.final_lsn < start` (edge-cases 0.1).
+it outgrows a byte limit or when a relation changes its shape. Row messages are passed on as the frames they came in.
+Refuses to know what is done with a piece. The invariant: a piece that is not the last of its transaction is never
+acknowledged, because only the last one carries the Commit (promise 3), and a transaction is skipped only by the
+server's own test, `Begin.final_lsn < start` (edge-cases 0.1).
 
 PostgreSQL: protocol-logical-replication, "Logical Streaming Replication Protocol"; SnapBuildXactNeedsSkip.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from crossfade.faults import ProtocolViolation
 from crossfade.lsn import Lsn
-from crossfade.pgoutput.messages import (
-    AnyMessage,
-    Begin,
-    Commit,
-    Delete,
-    Insert,
-    Message,
-    Origin,
-    Relation,
-    Truncate,
-    Type,
-    Update,
-)
-
-# What a decoded change costs in memory beyond its bytes: the message, its tuple and a bytes object per cell.
-_CHANGE_OVERHEAD = 250
-_CELL_OVERHEAD = 45
-
-
-@dataclass(frozen=True, slots=True)
-class Change:
-    """One row's change, with the relation as it was then."""
-
-    relation: Relation
-    message: Insert | Update | Delete
-
-
-@dataclass(frozen=True, slots=True)
-class Truncation:
-    """One TRUNCATE of one or more published tables."""
-
-    relations: tuple[Relation, ...]
-    cascade: bool
-    restart_identity: bool
+from crossfade.pgoutput.decode import decode
+from crossfade.pgoutput.messages import AnyMessage, Begin, Commit, Message, Origin, Relation, Truncate, Type
+from crossfade.pgoutput.rows import FRAME_OVERHEAD, take_rows
+from crossfade.walstream import HEADER
 
 
 @dataclass(slots=True)
 class Piece:
-    """A run of changes of one source transaction, in order; the last one carries the Commit. `cost` is bytes held."""
+    """A run of changes of one source transaction, in order; the last one carries the Commit.
+
+    `frames` are row messages and Truncates as they came, XLogData header included; `truncates` says that there is a
+    Truncate among them. `relations` describes every relation they name, and holds for all of them: pieces of one
+    `shape` may be read by the relations of the later one. `cost` is bytes held.
+    """
 
     begin: Begin
     is_first: bool
-    changes: list[Change | Truncation] = field(default_factory=list)
+    relations: Mapping[int, Relation] = field(default_factory=dict)
+    shape: int = 0
+    frames: list[bytes] = field(default_factory=list)
     commit: Commit | None = None
+    truncates: bool = False
     cost: int = 0
 
     @property
@@ -67,7 +47,7 @@ class Piece:
 
 
 class Assembler:
-    """Feed it every message in stream order; it returns a piece when one is complete.
+    """Feed it every frame that carries a message, in stream order; it returns a piece when one is complete.
 
     `start` is the position the target already holds: transactions that committed before it are dropped (A8).
     """
@@ -75,9 +55,11 @@ class Assembler:
     def __init__(self, start: Lsn, *, piece_bytes: int) -> None:
         self._start = start
         self._piece_bytes = piece_bytes
-        self._relations: dict[int, Relation] = {}
+        self._relations: Mapping[int, Relation] = {}
+        self._shape = 0
         self._piece: Piece | None = None
         self._skips = False
+        self._counts: dict[bytes, int] = {}
         self.transactions_skipped = 0
 
     @property
@@ -85,44 +67,95 @@ class Assembler:
         """A Begin was seen whose Commit was not."""
         return self._piece is not None
 
-    def feed(self, message: AnyMessage, size: int) -> Piece | None:
-        """Take one message of `size` bytes. Raises ProtocolViolation for an order the protocol does not have."""
-        if isinstance(message, Insert | Update | Delete):
-            return self._change(message, size)
+    def counted(self) -> list[tuple[int, Relation, int]]:
+        """The changes seen since this was asked last, skipped ones too: by message tag and relation, how many."""
+        counts = [
+            (head[0], self._relation(int.from_bytes(head[1:]), chr(head[0])), times)
+            for head, times in self._counts.items()
+        ]
+        self._counts.clear()
+        return counts
+
+    def rows(self, frames: Sequence[bytes], at: int) -> tuple[int, Piece | None]:
+        """Take the run of row messages that begins with frame `at`, if one does; returns the place of the first frame
+        not taken, and a piece that became full. Raises ProtocolViolation for rows outside a transaction or of unknown
+        relations."""
+        piece = self._piece
+        room = self._piece_bytes - (piece.cost if piece is not None else 0)
+        counts: dict[bytes, int] = {}
+        stop, held = take_rows(frames, at, max(room, 1), counts)
+        if stop == at:
+            return at, None
+        for head, times in counts.items():
+            tag = chr(head[0])
+            self._open(tag)
+            self._relation(int.from_bytes(head[1:]), tag)
+            self._counts[head] = self._counts.get(head, 0) + times
+        if piece is None or self._skips:
+            return stop, None
+        piece.frames += frames[at:stop]
+        piece.cost += held
+        return stop, self._cut(piece) if piece.cost >= self._piece_bytes else None
+
+    def feed(self, frame: bytes) -> tuple[AnyMessage, Piece | None]:
+        """Take one frame that is no row message; returns what was in it, and a piece that became complete.
+
+        Raises ProtocolViolation for an order the protocol does not have.
+        """
+        message = decode(memoryview(frame)[HEADER:])
+        return message, self._fed(message, frame)
+
+    def _fed(self, message: AnyMessage, frame: bytes) -> Piece | None:
         if isinstance(message, Begin):
             if self._piece is not None:
                 raise ProtocolViolation("Begin inside a transaction", tag="B", offset=0)
-            self._piece = Piece(message, is_first=True)
+            self._piece = Piece(message, is_first=True, relations=self._relations, shape=self._shape)
             self._skips = message.final_lsn < self._start
             return None
         if isinstance(message, Commit):
             return self._commit(message)
         if isinstance(message, Relation):
-            self._relations[message.oid] = message
-            return None
+            return self._described(message)
         if isinstance(message, Truncate):
-            piece = self._open("T")
-            if self._skips:
-                return None
-            relations = tuple(self._relation(oid, "T") for oid in message.relation_oids)
-            piece.changes.append(Truncation(relations, message.cascade, message.restart_identity))
-            piece.cost += _CHANGE_OVERHEAD
-            return None
+            return self._truncate(message, frame)
         if isinstance(message, Type | Origin):
             return None
-        assert isinstance(message, Message)
+        assert isinstance(message, Message), "row messages are taken by `rows`"
         raise ProtocolViolation("a logical message arrived although none was asked for", tag="M", offset=0)
 
-    def _change(self, message: Insert | Update | Delete, size: int) -> Piece | None:
-        piece = self._open(type(message).__name__[0])
+    def _described(self, relation: Relation) -> Piece | None:
+        """A relation, new or changed: what was gathered under its old shape must not be read by the new one."""
+        known = self._relations.get(relation.oid)
+        if known == relation:
+            return None
+        complete = None
+        piece = self._piece
+        if known is not None:
+            self._shape += 1
+            if piece is not None and piece.frames:
+                complete, piece = self._cut(piece), self._piece
+        # Another mapping, never the same one changed: pieces already handed over keep theirs.
+        self._relations = {**self._relations, relation.oid: relation}
+        if piece is not None:
+            piece.relations, piece.shape = self._relations, self._shape
+        return complete
+
+    def _truncate(self, message: Truncate, frame: bytes) -> Piece | None:
+        piece = self._open("T")
+        for oid in message.relation_oids:
+            self._relation(oid, "T")
+            head = b"T" + oid.to_bytes(4)
+            self._counts[head] = self._counts.get(head, 0) + 1
         if self._skips:
             return None
-        relation = self._relation(message.relation_oid, type(message).__name__[0])
-        piece.changes.append(Change(relation, message))
-        piece.cost += size + _CHANGE_OVERHEAD + _CELL_OVERHEAD * len(relation.columns)
-        if piece.cost < self._piece_bytes:
-            return None
-        self._piece = Piece(piece.begin, is_first=False)
+        piece.frames.append(frame)
+        piece.truncates = True
+        piece.cost += len(frame) + FRAME_OVERHEAD
+        return self._cut(piece) if piece.cost >= self._piece_bytes else None
+
+    def _cut(self, piece: Piece) -> Piece:
+        """The open transaction goes on in another piece."""
+        self._piece = Piece(piece.begin, is_first=False, relations=self._relations, shape=self._shape)
         return piece
 
     def _commit(self, message: Commit) -> Piece | None:

@@ -1,4 +1,4 @@
-"""Turns the bytes of one pgoutput message, protocol version 1 with text values, into a plain value.
+"""Turns the bytes of one pgoutput message, protocol version 1, into a plain value.
 
 Each function reads like the table of its message in the manual, top to bottom. Refuses to know transactions, tables or
 what comes next. The invariant: bytes are either exactly one message that the manual describes, or a
@@ -19,6 +19,7 @@ from crossfade.pgoutput.messages import (
     Begin,
     Commit,
     Delete,
+    Form,
     Insert,
     Message,
     Origin,
@@ -38,8 +39,8 @@ _TRANSACTIONAL: Final = 1
 _IDENTITIES: Final = {ord(identity.value): identity for identity in ReplicaIdentity}
 
 
-def decode(frame: bytes | memoryview) -> AnyMessage:
-    """The message in `frame`, which is the payload of one XLogData.
+def decode(frame: bytes | memoryview, form: Form = Form.TEXT) -> AnyMessage:
+    """The message in `frame`, which is the payload of one XLogData of a stream whose values travel in `form`.
 
     The result holds copies only: `frame` may be reused or freed. Raises `ProtocolViolation` for anything else.
     """
@@ -48,7 +49,7 @@ def decode(frame: bytes | memoryview) -> AnyMessage:
     body = _BODIES.get(frame[0])
     if body is None:
         raise ProtocolViolation("No message of protocol version 1 begins like this.", tag=_shown(frame[0]), offset=0)
-    reader = Reader(frame, chr(frame[0]))
+    reader = Reader(frame, chr(frame[0]), form)
     message = body(reader)
     reader.finish()
     return message

@@ -1,7 +1,8 @@
 """The messages of the pgoutput plugin, protocol version 1, as plain values.
 
 Refuses to know how they are encoded or what is done with them. The invariant: a cell is one of three kinds, always
-(promise 4): `bytes` as the server sent them, None for NULL, `UNCHANGED` for a TOASTed value that was not sent.
+(promise 4): `bytes` as the server sent them, in the stream's `Form`, None for NULL, `UNCHANGED` for a TOASTed value
+that was not sent.
 
 PostgreSQL: protocol-logicalrep-message-formats, "Logical Replication Message Formats".
 """
@@ -23,6 +24,21 @@ class Unchanged(enum.Enum):
 
 
 UNCHANGED: Final = Unchanged.UNCHANGED
+
+
+class Form(enum.Enum):
+    """How the values of one stream travel: the output of their types' output functions, or of their send functions."""
+
+    TEXT = "text"
+    BINARY = "binary"
+
+
+class TextCell(bytes):
+    """A value that came as text in a BINARY stream: its type has no send function. Nobody may take it for binary."""
+
+    __slots__ = ()
+
+
 Cell = bytes | None | Literal[Unchanged.UNCHANGED]
 Tuple = tuple[Cell, ...]
 

@@ -14,7 +14,7 @@ from typing import Final
 
 from crossfade.faults import ProtocolViolation
 from crossfade.lsn import Lsn
-from crossfade.pgoutput.messages import UNCHANGED, Cell, Tuple
+from crossfade.pgoutput.messages import UNCHANGED, Cell, Form, TextCell, Tuple
 
 _INT16: Final = Struct("!h").unpack_from
 _INT32: Final = Struct("!i").unpack_from
@@ -31,12 +31,13 @@ _NULL, _UNCHANGED, _TEXT, _BINARY = b"nutb"
 class Reader:
     """One message after its tag byte, read front to back. `offset` counts from the tag, which is offset 0."""
 
-    __slots__ = ("_data", "_size", "_tag", "offset")
+    __slots__ = ("_data", "_form", "_size", "_tag", "offset")
 
-    def __init__(self, frame: bytes | memoryview, tag: str) -> None:
+    def __init__(self, frame: bytes | memoryview, tag: str, form: Form = Form.TEXT) -> None:
         self._size = len(frame)
         self._data = bytes(frame) if self._size <= _COPY_WHOLE else frame
         self._tag = tag
+        self._form = form
         self.offset = 1
 
     def violation(self, what: str, *, at: int | None = None) -> ProtocolViolation:
@@ -108,10 +109,11 @@ class Reader:
         return text
 
     def cells(self) -> Tuple:
-        """TupleData, text form: each cell `bytes`, None or UNCHANGED (promise 4).
+        """TupleData: each cell `bytes` in the stream's form, None or UNCHANGED (promise 4).
 
         This is the loop that every row of the exact path passes through, hence the local names and the bounds checks
-        written out. A binary cell is refused: we never ask for the binary option, so nobody may send one.
+        written out. A binary cell is refused where the binary option was not asked for; where it was, the server sends
+        text for the types that have no binary form, and such a cell is marked as what it is.
 
         PostgreSQL: protocol-logicalrep-message-formats, "TupleData".
         """
@@ -119,13 +121,14 @@ class Reader:
         if count < 0:
             raise self.violation("The number of columns is negative.", at=self.offset - 2)
         data, size, at, int32 = self._data, self._size, self.offset, _INT32
+        wanted, other = (_TEXT, _BINARY) if self._form is Form.TEXT else (_BINARY, _TEXT)
         cells: list[Cell] = []
         append = cells.append
         for number in range(count):
             if at >= size:
                 raise self.violation(f"The message ends before column {number + 1} of {count}.", at=at)
             kind = data[at]
-            if kind == _TEXT:
+            if kind == wanted or kind == other == _TEXT:
                 start = at + 5
                 if start > size:
                     raise self.violation(f"The message ends inside the length of column {number + 1}.", at=at)
@@ -135,7 +138,8 @@ class Reader:
                     raise self.violation(
                         f"Column {number + 1} claims {length} bytes, {size - start} are left in the message.", at=at
                     )
-                append(bytes(data[start:stop]))
+                value = bytes(data[start:stop])
+                append(value if kind == wanted else TextCell(value))
                 at = stop
             elif kind == _NULL:
                 append(None)

@@ -23,6 +23,7 @@ from crossfade.events import Listener, Note, Phase
 from crossfade.ledger import AckLedger
 from crossfade.lsn import Lsn
 from crossfade.mapping.plan import LocalTime, Plan
+from crossfade.pgoutput.messages import Form
 from crossfade.pipe import Pipe
 from crossfade.runtime import watch
 from crossfade.runtime.setup import publications
@@ -122,6 +123,7 @@ class Streaming:
                 zones=zones(plan),
                 from_lsn=from_lsns,
                 replica_role=self._replica_role,
+                form=Form.TEXT,
             ),
             Position(self._settings.name, end_lsn=stored.end_lsn, epoch=epoch),
             pipe,

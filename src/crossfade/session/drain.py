@@ -94,6 +94,25 @@ class Drain:
         self._is_exhausted = True
         self._finish()
 
+    @property
+    def holds_more(self) -> bool:
+        """libpq may have complete messages that were not handed out."""
+        return not self._is_exhausted
+
+    def take(self, most: int, most_bytes: int) -> list[bytes]:
+        """Complete messages, as many as there are, until `most` or `most_bytes` is reached; each is a copy of ours.
+
+        Raises the server's error as a Fault.
+        """
+        taken: list[bytes] = []
+        held = 0
+        for frame in self.frames():
+            taken.append(bytes(frame))
+            held += len(frame)
+            if len(taken) >= most or held >= most_bytes:
+                break
+        return taken
+
     def _finish(self) -> None:
         """Take the COPY's results as they come: asking libpq while it is busy would block the loop."""
         while not self._pgconn.is_busy():

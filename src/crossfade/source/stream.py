@@ -23,19 +23,20 @@ from crossfade.events import Acknowledged, Listener, Operation, PipeLevel, Recei
 from crossfade.faults import Fault, Locked, Refused, Transient
 from crossfade.ledger import AckLedger
 from crossfade.lsn import Lsn
-from crossfade.pgoutput.assemble import Assembler
-from crossfade.pgoutput.decode import decode
-from crossfade.pgoutput.messages import Begin, Commit, Delete, Insert, Relation, Truncate, Update
+from crossfade.pgoutput.assemble import Assembler, Piece
+from crossfade.pgoutput.messages import Commit
 from crossfade.pipe import EndOfStream, Idle, Pipe
 from crossfade.session.connect import Connection, server_fault
 from crossfade.session.drain import Drain, flush
 from crossfade.source.slot import quoted_name, quoted_publications
-from crossfade.walstream import Keepalive, parse, standby_status
+from crossfade.walstream import Keepalive, keepalive, standby_status
 
 # How often an idle position is written to the target: each write makes WAL there, which may wake a neighbour for ever.
 _PERSIST_EVERY: Final = 10.0
-# Frames between two looks at clock and pipe: a few milliseconds' worth, so that the loop stays responsive (A11).
-_FRAMES: Final = 500
+# Frames, and bytes of them, between two looks at clock and pipe: a few milliseconds' worth, so that the loop stays
+# responsive (A11), and no more than may lie beyond the pipe's limit.
+_FRAMES: Final = 2000
+_BYTES: Final = 1024 * 1024
 _ACK_EVERY: Final = 0.25
 
 
@@ -81,7 +82,6 @@ class StreamReader:
         self._persisted_at = 0.0
         self._persist_now = False
         self._offered = start
-        self._relations: dict[int, TableName] = {}
         self.heard_at = time.monotonic()
         self.is_listening = False  # not while paused, ending, or waiting for the target
 
@@ -153,21 +153,8 @@ class StreamReader:
         """Take what has arrived, up to a slice of work or a full pipe."""
         try:
             self._drain.consume()
-            received, keepalives, frames = 0, 0, 0
-            changes: Counter[tuple[TableName, Operation]] = Counter()
-            for frame in self._drain.frames():
-                received += len(frame)
-                frames += 1
-                message = parse(frame)
-                if isinstance(message, Keepalive):
-                    keepalives += 1
-                    self._keepalive(message)
-                else:
-                    self._message(message.payload, changes)
-                if self._pipe.is_full or frames >= _FRAMES:
-                    # More may be waiting inside libpq, of which the socket knows nothing.
-                    self._drain.kick()
-                    break
+            frames = self._drain.take(_FRAMES, _BYTES)
+            keepalives = self._assemble(frames)
         except Fault as fault:
             raise self._explained(fault) from None
         if self._warning is not None:
@@ -175,9 +162,15 @@ class StreamReader:
         if self._drain.is_finished:
             raise Transient("The source ended the stream.", where=f"slot {self._slot}", means="Nothing is lost.")
         if frames:
+            if self._drain.holds_more:
+                # It is inside libpq, of which the socket knows nothing.
+                self._drain.kick()
+            received = sum(map(len, frames))
             self.heard_at = time.monotonic()
             self._listener(
-                Received(received, keepalives, changes, self._assembler.transactions_skipped, self._ledger.received)
+                Received(
+                    received, keepalives, self._counted(), self._assembler.transactions_skipped, self._ledger.received
+                )
             )
             self._assembler.transactions_skipped = 0
             self._listener(PipeLevel(self._pipe.changes, self._pipe.held, self._pipe.limit_bytes))
@@ -189,35 +182,41 @@ class StreamReader:
             self._persist_now = True
             self._sent_at = 0.0
 
-    def _message(self, payload: memoryview, changes: Counter[tuple[TableName, Operation]]) -> None:
-        message = decode(payload)
-        if isinstance(message, Relation):
-            self._relations[message.oid] = message.table
-        elif isinstance(message, Insert | Update | Delete):
-            table = self._relations.get(message.relation_oid)
-            if table is not None:
-                changes[table, _OPERATIONS[type(message)]] += 1
-        elif isinstance(message, Truncate):
-            for oid in message.relation_oids:
-                if oid in self._relations:
-                    changes[self._relations[oid], Operation.TRUNCATE] += 1
-        piece = self._assembler.feed(message, len(payload))
-        if isinstance(message, Begin):
-            return
-        if piece is None:
-            if isinstance(message, Commit):
-                self._ledger.heard(message.end_lsn, mid_transaction=False)
-            return
-        if piece.is_whole and not piece.changes:
-            # Servers before 15 send an empty transaction for every one that touched no published table (A19).
-            assert piece.commit is not None
-            self._ledger.heard(piece.commit.end_lsn, mid_transaction=False)
-            return
+    def _assemble(self, frames: Sequence[bytes]) -> int:
+        """Put the frames together and hand over what is complete; returns how many were keepalives."""
+        at, keepalives = 0, 0
+        while at < len(frames):
+            at, piece = self._assembler.rows(frames, at)
+            if piece is None and at < len(frames):
+                frame = frames[at]
+                at += 1
+                sign = keepalive(frame)
+                if sign is not None:
+                    keepalives += 1
+                    self._keepalive(sign)
+                    continue
+                message, piece = self._assembler.feed(frame)
+                if isinstance(message, Commit) and (piece is None or (piece.is_whole and not piece.frames)):
+                    # Skipped; or empty, as servers before 15 send one for every transaction that touched no
+                    # published table (A19).
+                    self._ledger.heard(message.end_lsn, mid_transaction=False)
+                    continue
+            if piece is not None:
+                self._hand_over(piece)
+        return keepalives
+
+    def _hand_over(self, piece: Piece) -> None:
         if piece.commit is not None:
             self._ledger.handed_over(piece.commit.end_lsn)
             if failpoints.is_on("ack_early"):
                 self._ledger.made_durable(piece.commit.end_lsn)
         self._pipe.put(piece)
+
+    def _counted(self) -> Counter[tuple[TableName, Operation]]:
+        changes: Counter[tuple[TableName, Operation]] = Counter()
+        for tag, relation, times in self._assembler.counted():
+            changes[relation.table, _OPERATIONS[tag]] += times
+        return changes
 
     def _explained(self, fault: Fault) -> Fault:
         """What the walsender's own errors mean to us."""
@@ -293,4 +292,9 @@ class StreamReader:
             return
 
 
-_OPERATIONS: Final = {Insert: Operation.INSERT, Update: Operation.UPDATE, Delete: Operation.DELETE}
+_OPERATIONS: Final = {
+    ord("I"): Operation.INSERT,
+    ord("U"): Operation.UPDATE,
+    ord("D"): Operation.DELETE,
+    ord("T"): Operation.TRUNCATE,
+}

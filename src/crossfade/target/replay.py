@@ -21,13 +21,15 @@ from crossfade.events import Operation
 from crossfade.faults import Fault, Refused, RowRefused
 from crossfade.lsn import Lsn
 from crossfade.mapping.plan import OnMissing, OnOrphan, OnTruncate, Plan, TablePlan
-from crossfade.pgoutput.assemble import Change, Piece, Truncation
-from crossfade.pgoutput.messages import UNCHANGED, Cell, Delete, Insert, Relation, Update
+from crossfade.pgoutput.assemble import Piece
+from crossfade.pgoutput.changes import Change, Truncation, changes_of
+from crossfade.pgoutput.messages import UNCHANGED, Cell, Delete, Form, Insert, Relation, Update
 from crossfade.session.connect import Connection, result_fault, server_fault
 from crossfade.target import idmap
 from crossfade.target.pipeline import Parameters, Pipeline, StatementFailed
-from crossfade.wire.codec import Key, Remarks, RowCodec
+from crossfade.wire.codec import Key, RowCodec
 from crossfade.wire.idstate import IdState
+from crossfade.wire.remarks import Remarks
 from crossfade.wire.zones import Zone
 
 # Statements in one round trip: enough to hide the network, few enough to keep memory and a rerun small.
@@ -68,7 +70,7 @@ class Replayer:
     """Applies pieces on one connection, in the transaction the caller keeps open.
 
     `from_lsn` holds, per source table copied at a later snapshot, the position before which its changes are already in
-    the copy. `replica_role` says that we may set session_replication_role.
+    the copy. `replica_role` says that we may set session_replication_role. `form` is the stream's.
     """
 
     def __init__(
@@ -80,8 +82,10 @@ class Replayer:
         zones: Mapping[str, Zone],
         from_lsn: Mapping[TableName, Lsn],
         replica_role: bool,
+        form: Form,
     ) -> None:
         self._connection = connection
+        self._form = form
         self._plans = plan.by_source()
         self._ids = ids
         self._zones = zones
@@ -156,7 +160,7 @@ class Replayer:
                 if piece.is_first:
                     for state in self._ids.values():
                         state.begin_transaction()
-                for change in piece.changes:
+                for change in changes_of(piece, self._form):
                     if isinstance(change, Truncation):
                         await self._run(steps)
                         steps, size = [], 0
@@ -215,7 +219,7 @@ class Replayer:
             return
         wanted: dict[str, set[bytes]] = {name: set() for name in self._ids}
         for piece in pieces:
-            for change in piece.changes:
+            for change in changes_of(piece, self._form):
                 if isinstance(change, Truncation) or self._is_copied(change.relation.table, piece.begin.final_lsn):
                     continue
                 codec = self._codec(change.relation)

@@ -2,37 +2,26 @@
 
 Built once per Relation message from the table's plan, it looks every column up by name once and walks tuples by
 position after that. Refuses to wait: ids it does not know must have been loaded before. The invariant: the row has a
-cell for every plan column, in plan order, each of the three kinds (promise 4), and a relation that is not what the
-plan was compiled for is refused before its first row (E1, E3, E4).
+cell for every plan column, in plan order, each of the three kinds (promise 4); that the relation is the one the plan
+was compiled for, `shape` has seen to.
 """
 
 from __future__ import annotations
 
 import itertools
-from collections import Counter
 from collections.abc import Callable, Mapping, MutableSequence, Sequence
-from dataclasses import dataclass, field
-from typing import Final
+from dataclasses import dataclass
 
-from crossfade.catalog import ReplicaIdentity
-from crossfade.faults import PlanMismatch, Refused, RowRefused
-from crossfade.mapping.plan import ColumnPlan, Const, LocalTime, OnColumnAdded, Remap, TablePlan
+from crossfade.faults import RowRefused
+from crossfade.mapping.plan import ColumnPlan, Const, LocalTime, Remap, TablePlan
 from crossfade.pgoutput.messages import UNCHANGED, Cell, Relation, Tuple
+from crossfade.wire import shape
 from crossfade.wire.fields import copy_escape, copy_unescape, timestamp_to_utc
 from crossfade.wire.idstate import IdState
+from crossfade.wire.remarks import Remarks
 from crossfade.wire.zones import Zone
 
-_VARCHAR: Final = 1043
 Converted = tuple[bytes, str]
-
-
-@dataclass(slots=True)
-class Remarks:
-    """What the codec noticed while converting, for the metrics: clock gaps and overlaps, ids that had no parent yet."""
-
-    clock: Counter[str] = field(default_factory=Counter)
-    orphans: dict[tuple[str, bytes], TablePlan] = field(default_factory=dict)
-    ids_known: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +42,7 @@ class RowCodec:
         self.relation = relation
         self.plan = plan
         self._ids = ids
-        positions = _positions(relation, plan)
+        positions = shape.positions(relation, plan)
         self._feeds = tuple(
             (
                 positions[column.source.name] if column.source is not None else -1,
@@ -69,7 +58,7 @@ class RowCodec:
         self.is_key = frozenset(self.key_places)
         self.is_const = frozenset(at for at, feed in enumerate(self._feeds) if feed[0] < 0)
         self._identity = tuple(positions[name] for name in plan.identity)
-        self._owner = _owner_position(plan, positions, ids)
+        self._owner = shape.owner_position(plan, positions, ids)
 
     # ids -----------------------------------------------------------------------------------------------------------
 
@@ -215,82 +204,12 @@ def _is_kept(before: Cell, after: Cell) -> bool:
     return isinstance(before, bytes) and (after is UNCHANGED or after == before)
 
 
-def _positions(relation: Relation, plan: TablePlan) -> dict[str, int]:
-    """Where each used column stands in this shape's tuples; raises when the shape is not the plan's."""
-    where = f"{relation.table}"
-    positions = {column.name: at for at, column in enumerate(relation.columns)}
-    for column in plan.source_columns:
-        if column.name not in plan.used and column.name not in plan.identity:
-            continue
-        at = positions.get(column.name)
-        if at is None:
-            raise Refused(
-                f"Column {column.name}, which the mapping uses, is gone from the source table (dropped or renamed).",
-                where=where,
-                means="Nothing of that transaction was applied.",
-                do="Give the column back its name if no row was written meanwhile, then `crossfade run`; else change"
-                " the mapping, `crossfade teardown`, empty the target tables, `crossfade run`.",
-            )
-        sent = relation.columns[at]
-        # A length is no business of ours: changes from before it grew come with the shorter one. That it was cut
-        # since the copy, which may rewrite values, is seen in the catalog (`source/publication`).
-        is_length = sent.type_oid == column.type_oid == _VARCHAR
-        if (sent.type_oid, sent.typmod) != (column.type_oid, column.typmod) and not is_length:
-            raise Refused(
-                f"Column {column.name} changed its type on the source; rewritten values are not replicated.",
-                where=where,
-                means="Rows copied before the change may be stale on the target.",
-                do="`crossfade teardown`, empty the target tables, `crossfade run`: the table must be copied again.",
-            )
-    known = {column.name for column in plan.source_columns}
-    added = [column.name for column in relation.columns if column.name not in known]
-    if added and plan.policies.source_column_added is OnColumnAdded.STOP:
-        raise PlanMismatch(
-            f"The source table has a column the mapping does not know: {', '.join(added)}.",
-            where=where,
-            means="Nothing of that transaction was applied; the slot keeps it.",
-            do="Add it to `drop:` of this table, or set `source_column_added: ignore`, and restart the daemon;"
-            " to carry it over, change the mapping, `crossfade teardown`, empty the target tables, `crossfade run`.",
-        )
-    _check_identity(relation, plan)
-    return positions
-
-
-def _check_identity(relation: Relation, plan: TablePlan) -> None:
-    """The columns that identify an old row must be among those the server logs for it (D8)."""
-    if plan.append_only or relation.replica_identity is ReplicaIdentity.FULL:
-        return
-    flagged = {column.name for column in relation.columns if column.is_key}
-    if not flagged.issuperset(plan.identity) or plan.identity_is_full:
-        raise PlanMismatch(
-            "The replica identity of the source table is not the one the mapping was checked against.",
-            where=str(relation.table),
-            means="Nothing of that transaction was applied; the slot keeps it.",
-            do="Restart the daemon to read the catalog anew; if it stays, set the replica identity back"
-            " (ALTER TABLE ... REPLICA IDENTITY).",
-        )
-
-
 def _converter(column: ColumnPlan, zones: Mapping[str, Zone]) -> Callable[[bytes], Converted] | None:
     rule = column.rule
     if not isinstance(rule, LocalTime):
         return None
     zone = zones[rule.zone]
     return lambda text: timestamp_to_utc(text, zone, rule.ambiguous, rule.nonexistent)
-
-
-def _owner_position(
-    plan: TablePlan, positions: Mapping[str, int], ids: Mapping[str, IdState]
-) -> tuple[str, int] | None:
-    """The keyspace this table owns, and where its column stands."""
-    if plan.owns is None:
-        return None
-    for column in plan.columns:
-        if isinstance(column.rule, Remap) and column.rule.keyspace == plan.owns and column.source is not None:
-            name = column.source.name
-            if ids[plan.owns].keyspace.column == name:
-                return plan.owns, positions[name]
-    return None
 
 
 def _wide_key(plan: TablePlan) -> RowRefused:

@@ -55,6 +55,11 @@ def tuple_data(cells: Sequence[CellSpec]) -> bytes:
     return i16(len(cells)) + b"".join(cell(each) for each in cells)
 
 
+def frame(message: bytes, wal_start: int = 0, wal_end: int = 0, sent_at: int = 0) -> bytes:
+    """A message in its envelope: the whole payload of one CopyData (protocol-replication, "XLogData")."""
+    return b"w" + u64(wal_start) + u64(wal_end) + i64(sent_at) + message
+
+
 def begin(final_lsn: int, commit_time: int, xid: int) -> bytes:
     return b"B" + u64(final_lsn) + i64(commit_time) + u32(xid)
 

@@ -13,9 +13,10 @@ from crossfade.catalog import ReplicaIdentity
 from crossfade.faults import PlanMismatch, Refused, RowRefused
 from crossfade.mapping.plan import TablePlan
 from crossfade.pgoutput.messages import UNCHANGED, Cell, Relation, RelationColumn
-from crossfade.wire.codec import CopyCodec, Key, Remarks, RowCodec
+from crossfade.wire.codec import CopyCodec, Key, RowCodec
 from crossfade.wire.fields import copy_escape, copy_unescape
 from crossfade.wire.idstate import IdState
+from crossfade.wire.remarks import Remarks
 from crossfade.wire.zones import Zone
 from tests.unit.mapping.builders import compiled, name, reference, table
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import signal
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -18,6 +20,9 @@ _ALL = "postgres"
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    # A run started in the background by a shell ignores Ctrl-C, and so would every program a test starts.
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN and threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     config.stash[_CHOICE] = choose()
 
 

@@ -391,8 +391,6 @@ async def test_an_interrupted_demonstration_leaves_nothing_behind(
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
         env=os.environ | {"TMPDIR": str(_enterable(tmp_path))},
-        # What runs in the background ignores Ctrl-C, and its children inherit that.
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
     )
     assert process.stderr is not None
     async with asyncio.timeout(60):

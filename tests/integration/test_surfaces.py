@@ -153,6 +153,8 @@ def test_after_a_restart_the_tables_are_known_at_once(daemon: Daemon, workspace:
     assert told == [("public.orders", "done", 300), ("public.users", "done", 500)]
     assert sum(_samples(workspace, "copy_rows_total").values()) == 0  # an earlier process's work
     assert [table["rows_copied"] for table in offline["tables"]] == [300, 500]
+    said = [str(line["event"]) for line in daemon.lines()]
+    assert said.count("connected to the source") == said.count("connected to the target") == 2  # each start once
 
 
 def test_the_error_is_told_everywhere_and_goes_when_mended(
@@ -175,6 +177,10 @@ def test_the_error_is_told_everywhere_and_goes_when_mended(
     document = _until(workspace, daemon, "mended", phase="streaming", error=None)
     assert workspace.run("wait", "--timeout", "30s").returncode == 0
     assert "far too long" not in daemon.text()
+    reconnects = _samples(workspace, "reconnects_total")
+    assert len(set(reconnects.values())) == 1, reconnects  # an attempt connects to each side once
+    said = [str(line["event"]) for line in daemon.lines()]
+    assert said.count("connected again to the source") == said.count("connected again to the target") > 0
 
 
 def test_teardown_waits_for_the_daemon_to_go(daemon: Daemon, workspace: Workspace, databases: Databases) -> None:

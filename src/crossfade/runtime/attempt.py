@@ -115,7 +115,7 @@ class Attempt:
             stored = await self._stored(target)
             if stored is not None:
                 await self._announce(target)
-                await self._check_continuity(stack, stored, system)
+                await self._check_continuity(stored, system)
             plan = self._accept(await examine(self._settings, self._spec, resuming=stored is not None), stored)
             if stored is None:
                 # Not a line sooner: whoever is refused at the first start finds both databases as they were.
@@ -137,6 +137,7 @@ class Attempt:
         settings: Mapping[str, str] | None = None,
         replication: bool = False,
     ) -> Connection:
+        """One of the two connections an attempt lives by: told once for each side."""
         connection = await connect(dsn, purpose=purpose, endpoint=endpoint, settings=settings, replication=replication)
         stack.push_async_callback(connection.close)
         self._listener(Connected(endpoint, connection.info.server_version, is_reconnect=not self._is_first))
@@ -154,7 +155,7 @@ class Attempt:
     async def _announce(self, target: Connection) -> None:
         self._state.pause(await workflow.announce(target, self._name) or self._state.paused)
 
-    async def _check_continuity(self, stack: AsyncExitStack, stored: Progress, system: slot.System) -> None:
+    async def _check_continuity(self, stored: Progress, system: slot.System) -> None:
         """Everything that says whether going on from the stored position misses nothing."""
         slot.check_identity(
             system,
@@ -170,11 +171,14 @@ class Attempt:
                 do=f"Set it back, or to start over: {_COPY_AGAIN}",
             )
         if stored.end_lsn is not None:
-            looker = await self._open(stack, self._source_dsn, "slot check", "source")
-            found = await slot.look(looker, self._slot)
-            slot.check_continuity(self._slot, found, end_lsn=stored.end_lsn, database=system.database)
-            # Before the mapping is compiled: a column that is gone is told as what it is, changes that may be lost.
-            await self._check_published(looker, stored)
+            looker = await connect(self._source_dsn, purpose="slot check", endpoint="source")
+            try:
+                found = await slot.look(looker, self._slot)
+                slot.check_continuity(self._slot, found, end_lsn=stored.end_lsn, database=system.database)
+                # Before the mapping is compiled: a column that is gone is told as what it is, changes that may be lost.
+                await self._check_published(looker, stored)
+            finally:
+                await looker.close()
 
     async def _check_published(self, source: Connection, stored: Progress) -> None:
         try:

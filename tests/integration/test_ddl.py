@@ -224,6 +224,39 @@ def test_E8_a_publication_that_is_gone_is_said_at_the_start(begun: Workspace, da
     assert AGAIN in daemon.text()
 
 
+@pytest.mark.one_version
+@pytest.mark.parametrize("made_ready", ["nothing", "its target", "its target and its publication"])
+def test_E9_a_new_table_of_a_mapped_schema_is_named_at_the_next_start(
+    begun: Workspace, databases: Databases, made_ready: str
+) -> None:
+    """It was created while we followed: the next start says that it is not in the copy, whoever has prepared what for
+    it; excluded, everything goes on."""
+    databases.source.execute("CREATE TABLE fresh (id int PRIMARY KEY)")
+    if made_ready != "nothing":
+        databases.target.execute("CREATE TABLE fresh (id int PRIMARY KEY)")
+    databases.grant()
+    if made_ready.endswith("publication"):
+        databases.source.execute("ALTER PUBLICATION crossfade ADD TABLE fresh")
+    for told in (synced(begun, code=78).text(), begun.run("check").stdout):
+        for part in ("mapping.yaml:2:11", "public.fresh is not in the running copy", "exclude: [public.fresh]", AGAIN):
+            assert part in " ".join(told.split()), told
+        assert "The target has no table" not in told
+        assert "The mapping is not the one" not in told
+    if made_ready.endswith("publication"):
+        databases.source.execute("ALTER PUBLICATION crossfade DROP TABLE fresh")
+    databases.source.execute("INSERT INTO items VALUES (3, 'three')")
+    begun.write(MAPPING + "exclude: [public.fresh]\n")
+    synced(begun)
+    assert_equal(databases, "items")
+
+
+@pytest.mark.one_version
+def test_a_table_of_the_copy_that_is_excluded_is_named(begun: Workspace) -> None:
+    begun.write(MAPPING + "exclude: [public.items]\n")
+    text = synced(begun, code=78).text()
+    assert "mapping.yaml:3:11: public.items is in the running copy, and the mapping takes it no more" in text
+
+
 PARTITIONED = """
     CREATE TABLE events (id int, day date, PRIMARY KEY (id, day)) PARTITION BY RANGE (day);
     CREATE TABLE events_1 PARTITION OF events FOR VALUES FROM ('2024-01-01') TO ('2024-02-01');

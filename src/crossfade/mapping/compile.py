@@ -7,6 +7,7 @@ when there is no error among the findings, and all findings of one mapping come 
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 
 from crossfade.catalog import Catalog, TableName
@@ -31,11 +32,20 @@ class Compiled:
     findings: tuple[Finding, ...]
 
 
-def compile_plan(spec: Spec, source: Catalog, target: Catalog, *, workflow: str, replica_role: bool) -> Compiled:
-    """Compile the mapping. `replica_role` tells whether we may set session_replication_role on the target."""
+def compile_plan(
+    spec: Spec,
+    source: Catalog,
+    target: Catalog,
+    *,
+    workflow: str,
+    replica_role: bool,
+    begun_with: Collection[TableName] = (),
+) -> Compiled:
+    """Compile the mapping. `replica_role` tells whether we may set session_replication_role on the target;
+    `begun_with` are the source tables of a run that has begun, empty before."""
     collect = Collector(spec)
     keyspaces = compile_keyspaces(spec, source, collect)
-    pairs = pair_tables(spec, source, target, collect)
+    pairs = pair_tables(spec, source, target, collect, begun_with=begun_with)
     plans: dict[TableName, TablePlan] = {}
     for pair in pairs:
         table = _table_plan(pair, spec, keyspaces, collect)

@@ -6,7 +6,7 @@ partition root, or the subject of an error; none is passed over in silence excep
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from typing import Final
 
@@ -16,6 +16,7 @@ from crossfade.mapping.places import Place, did_you_mean
 from crossfade.mapping.spec import Spec, TableSpec
 
 _THOROUGH_SEARCHES: Final = 20
+_START_OVER: Final = "`crossfade teardown`, empty the target tables, `crossfade run`"
 _VIEWS: Final = frozenset({TableKind.VIEW, TableKind.MATERIALIZED_VIEW})
 
 
@@ -32,9 +33,16 @@ class Pair:
     place: Place
 
 
-def pair_tables(spec: Spec, source: Catalog, target: Catalog, collect: Collector) -> tuple[Pair, ...]:
-    """All pairs whose both sides exist and can be replicated, sorted by target name."""
+def pair_tables(
+    spec: Spec, source: Catalog, target: Catalog, collect: Collector, *, begun_with: Collection[TableName] = ()
+) -> tuple[Pair, ...]:
+    """All pairs whose both sides exist and can be replicated, sorted by target name.
+
+    `begun_with` are the source tables of a run that has begun, empty before: no other table can join it, and none of
+    them can leave.
+    """
     wanted = _wanted(spec, source, collect)
+    _check_begun_with(frozenset(begun_with), spec, source, wanted, collect)
     names = _Names(target.tables)
     pairs = []
     for target_name in sorted(wanted):
@@ -156,6 +164,42 @@ def _by_schema(
             continue
         taken[name] = target_name
         wanted[target_name] = (name, place)
+
+
+def _check_begun_with(
+    begun_with: frozenset[TableName],
+    spec: Spec,
+    source: Catalog,
+    wanted: dict[TableName, tuple[TableName, Place]],
+    collect: Collector,
+) -> None:
+    """One error for each table that would join a running copy or leave it. Those that would join go out of `wanted`:
+    all else that is missing for them (a target, a place in the publication) would lead nowhere."""
+    if not begun_with:
+        return
+    hides_tables = collect.has_errors  # a schema misspelt is no table left out
+    mapped = {source_name for source_name, _ in wanted.values()}
+    for target_name, (source_name, place) in list(wanted.items()):
+        if source_name in begun_with:
+            continue
+        del wanted[target_name]
+        entry = f"take {target_name} out of 'tables' and " if target_name in spec.tables else ""
+        collect.error(
+            "table_not_in_copy",
+            place,
+            f"{source_name} is not in the running copy, which began without it: neither its rows nor its changes are on"
+            " the target, and no table can join a copy that has begun.",
+            f"For now, {entry}leave it out with exclude: [{source_name}]; or start over with it: {_START_OVER}.",
+        )
+    for source_name in sorted(begun_with - mapped):
+        if source_name in source.tables and not hides_tables:
+            excluded = (exclusion.place for exclusion in spec.exclude if exclusion.matches(source_name))
+            collect.error(
+                "table_left_out",
+                next(excluded, Place(1, 1)),
+                f"{source_name} is in the running copy, and the mapping takes it no more.",
+                f"Put it back, or start over without it: {_START_OVER}.",
+            )
 
 
 def _check_source(table: Table, place: Place, collect: Collector) -> bool:

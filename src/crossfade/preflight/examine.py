@@ -105,7 +105,12 @@ async def examine(settings: Settings, spec: Spec | None, *, resuming: bool = Fal
         replica_role = isinstance(target, _Target) and target.facts.replica_role
         if isinstance(source, _Source) and isinstance(target, _Target) and spec is not None:
             outcome = compile_plan(
-                spec, source.catalog, target.catalog, workflow=settings.name, replica_role=replica_role
+                spec,
+                source.catalog,
+                target.catalog,
+                workflow=settings.name,
+                replica_role=replica_role,
+                begun_with=target.facts.begun.tables if target.facts.begun is not None else (),
             )
             plan = outcome.plan
             compiled = outcome.findings

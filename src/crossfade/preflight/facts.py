@@ -160,12 +160,14 @@ class StateSchema:
 
 @dataclass(frozen=True, slots=True)
 class Begun:
-    """This workflow's progress, as stored in the target."""
+    """This workflow's progress, as stored in the target. `tables` are the source's it copies; none before it began to
+    copy."""
 
     slot: str
     end_lsn: Lsn | None
     system_identifier: str
     database: str
+    tables: frozenset[TableName]
 
 
 @dataclass(frozen=True, slots=True)

@@ -39,6 +39,7 @@ from crossfade.preflight.facts import (
 )
 from crossfade.session.connect import Connection, connect, server_fault
 from crossfade.session.introspect import LOCK_PATIENCE, server_facts
+from crossfade.state import copies
 from crossfade.state.leader import is_led
 from crossfade.target import progress
 
@@ -393,6 +394,7 @@ _UNWRITABLE: Final = """
 async def _begun(connection: Connection, workflow: str) -> Begun | None:
     try:
         row = await progress.load(connection, workflow)
+        copied = await copies.recorded(connection, workflow)
     except (psycopg.errors.UndefinedTable, psycopg.errors.UndefinedColumn):
         return None  # a schema of that name that is not (yet) ours; `state` looks after its version
     if row is None:
@@ -402,6 +404,7 @@ async def _begun(connection: Connection, workflow: str) -> Begun | None:
         end_lsn=row.end_lsn,
         system_identifier=row.source.system_identifier,
         database=row.source.database,
+        tables=frozenset(each.source for each in copied) if row.end_lsn is not None else frozenset(),
     )
 
 

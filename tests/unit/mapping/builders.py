@@ -197,9 +197,22 @@ def catalog(*tables: Table, version: int = 150018) -> Catalog:
     return Catalog(version=version, database="db", tables={one.name: one for one in tables})
 
 
-def compiled(mapping: str, source: Sequence[Table], target: Sequence[Table], *, replica_role: bool = True) -> Compiled:
-    spec = parse_mapping(dedent(mapping))
-    return compile_plan(spec, catalog(*source), catalog(*target), workflow="shop", replica_role=replica_role)
+def compiled(
+    mapping: str,
+    source: Sequence[Table],
+    target: Sequence[Table],
+    *,
+    replica_role: bool = True,
+    begun_with: Iterable[str] = (),
+) -> Compiled:
+    return compile_plan(
+        parse_mapping(dedent(mapping)),
+        catalog(*source),
+        catalog(*target),
+        workflow="shop",
+        replica_role=replica_role,
+        begun_with=[name(one) for one in begun_with],
+    )
 
 
 def errors(result: Compiled) -> list[Finding]:

@@ -138,6 +138,35 @@ def test_views_partitions_and_exclusions_are_not_mapped_by_schema() -> None:
     assert [(one.source.name, one.is_partitioned) for one in result.plan.tables] == [("a", False), ("p", True)]
 
 
+def test_a_copy_that_has_begun_keeps_its_tables() -> None:
+    a, b, c = (table(f"public.{one}", T, pk="id") for one in "abc")
+    result = compiled(SIMPLE, [a, b, c], [table("app.a", T, pk="id")], begun_with=["public.a"])
+    assert result.plan is None
+    assert named(result) == ["table_not_in_copy", "table_not_in_copy"], "and not that b and c have no targets"
+    assert "public.b is not in the running copy" in result.findings[0].sentence
+    assert "exclude: [public.b]" in result.findings[0].remedy
+    assert "crossfade teardown" in result.findings[0].remedy
+    both = SIMPLE + "exclude: [public.b, public.c]\n"
+    assert compiled(both, [a, b, c], [table("app.a", T, pk="id")], begun_with=["public.a"]).findings == ()
+    (left_out,) = compiled(both, [a, b, c], [table("app.a", T, pk="id")], begun_with=["public.a", "public.c"]).findings
+    assert (left_out.name, left_out.subject) == ("table_left_out", "mapping.yaml:3:21")
+
+
+def test_a_table_named_for_a_copy_that_began_without_it_is_refused_by_its_entry() -> None:
+    a, b = (table(f"public.{one}", T, pk="id") for one in "ab")
+    result = compiled(
+        SIMPLE + "tables: {app.z: {from: public.b}}\n", [a, b], [table("app.a", T, pk="id")], begun_with=["public.a"]
+    )
+    assert [(one.name, one.subject) for one in result.findings] == [("table_not_in_copy", "mapping.yaml:3:10")]
+    assert "take app.z out of 'tables'" in result.findings[0].remedy
+
+
+def test_a_misspelt_schema_does_not_make_every_table_of_a_copy_left_out() -> None:
+    a = table("public.a", T, pk="id")
+    result = compiled("version: 1\nschemas: {pubic: app}\n", [a], [table("app.a", T, pk="id")], begun_with=["public.a"])
+    assert named(result) == ["source_schema_missing"]
+
+
 def test_from_takes_a_table_out_of_its_schema_even_when_excluded() -> None:
     mapping = SIMPLE + "exclude: [public.b*]\ntables: {app.c: {from: public.b}}\n"
     result = compiled(mapping, [table("public.b", T, pk="id")], [table("app.c", T, pk="id")])

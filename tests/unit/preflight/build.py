@@ -68,7 +68,7 @@ SLOT = Slot(
     confirmed_flush=None,
     invalidation="",
 )
-BEGUN = Begun(slot="crossfade", end_lsn=None, system_identifier="1", database="shop")
+BEGUN = Begun(slot="crossfade", end_lsn=None, system_identifier="1", database="shop", tables=frozenset())
 BLOCKER = Blocker(xid="700", pid=42, gid=None, role="app", database="shop", age_seconds=3600)
 
 

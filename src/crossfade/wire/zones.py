@@ -148,6 +148,44 @@ class Zone:
             return before, before, 0
         return before, self._offsets[found], starts[found] + turned
 
+    def segment(self, local_us: int) -> tuple[int, int, int]:
+        """A stretch [start, stop) of local times, in microseconds, around `local_us`, and the offset that holds in it.
+
+        Everything in it converts by subtracting the offset (microseconds), with nothing to remark and nothing out of
+        range. Empty (0, 0, 0) where a transition makes the time a question, and for what is no timestamp or has none
+        in UTC: such a time takes `to_utc`.
+        """
+        if not LOWEST <= local_us < END:
+            return 0, 0, 0
+        starts = self._starts
+        local = local_us // MICROSECONDS + _POSTGRES_EPOCH
+        at = local - DAY
+        turned = 0
+        if self._repeats and at > starts[-1]:
+            turned = -(-(at - starts[-1]) // REPEAT) * REPEAT
+        found = bisect_right(starts, at - turned)
+        # From a day behind the transition before, until a day behind the next, the next one is the one that matters.
+        start = starts[found - 1] + turned + DAY if found else None
+        offset = self._offsets[found - 1] if found else self._first
+        stop: int | None = None
+        if found < len(starts):
+            after, boundary = self._offsets[found], starts[found] + turned
+            if offset == after or local < boundary + min(offset, after):
+                stop = boundary + (DAY if offset == after else min(offset, after))
+            elif local >= boundary + max(offset, after):
+                start, stop, offset = boundary + max(offset, after), boundary + DAY, after
+            else:
+                return 0, 0, 0
+        elif self._repeats:  # the one second a day behind the last listed transition: not worth a stretch
+            return 0, 0, 0
+        offset_us = offset * MICROSECONDS
+        low, high = max(LOWEST, LOWEST + offset_us), min(END, END + offset_us)
+        if start is not None:
+            low = max(low, (start - _POSTGRES_EPOCH) * MICROSECONDS)
+        if stop is not None:
+            high = min(high, (stop - _POSTGRES_EPOCH) * MICROSECONDS)
+        return (low, high, offset_us) if low <= local_us < high else (0, 0, 0)
+
     def steady_offset(self, local_us: int, span_us: int) -> int | None:
         """The offset in seconds that holds for every local time in [local_us, local_us + span_us), if it is one.
 

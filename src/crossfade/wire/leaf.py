@@ -1,0 +1,76 @@
+"""The innermost steps of encoding a row, in plain Python: appending bytes, escaping them, ids between text and binary.
+
+These few exist twice. Compiled code takes their twins from `leaf.pxd` instead, in C, because there an object per field
+would cost more than all the rest; the same tests run against both. Refuses to know columns and forms. The invariant: a
+caller has checked that `start <= stop` lie inside `data`.
+
+PostgreSQL: sql-copy, "Text Format"; arrays, "Array Input and Output Syntax".
+"""
+
+from __future__ import annotations
+
+import re
+from binascii import Error, hexlify, unhexlify
+from struct import Struct
+from typing import Final
+
+from crossfade.wire.fields import copy_escape
+
+_INT16: Final = Struct("!h")
+_INT32: Final = Struct("!i")
+_INT64: Final = Struct("!q")
+_UUID_TEXT: Final = re.compile(rb"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
+
+
+def put(out: bytearray, data: bytes, start: int, stop: int) -> None:
+    """Append data[start:stop]."""
+    out += data[start:stop]
+
+
+def put_escaped(out: bytearray, data: bytes, start: int, stop: int) -> None:
+    """Append it as a field of COPY's text format."""
+    out += copy_escape(data[start:stop])
+
+
+def put_quoted(out: bytearray, data: bytes, start: int, stop: int) -> None:
+    """Append it as an element of an array's text, always in quotes, so that no value can be NULL or a brace."""
+    out += b'"'
+    out += data[start:stop].replace(b"\\", rb"\\").replace(b'"', rb"\"")
+    out += b'"'
+
+
+def put_int32(out: bytearray, value: int) -> None:
+    """Append four bytes, big-endian."""
+    out += _INT32.pack(value)
+
+
+def integer(data: bytes, start: int, size: int) -> int:
+    """The signed big-endian integer of 2, 4 or 8 bytes at `start`."""
+    return int.from_bytes(data[start : start + size], "big", signed=True)
+
+
+def packed(value: int, size: int) -> bytes:
+    """`value` as a signed big-endian integer of 2, 4 or 8 bytes. The caller knows that it fits."""
+    return value.to_bytes(size, "big", signed=True)
+
+
+def decimal(value: int) -> bytes:
+    """An integer as the server prints it."""
+    return b"%d" % value
+
+
+def uuid_text(data: bytes, start: int) -> bytes:
+    """Sixteen bytes as the server prints a uuid."""
+    digits = hexlify(data[start : start + 16])
+    return b"-".join((digits[:8], digits[8:12], digits[12:16], digits[16:20], digits[20:]))
+
+
+def uuid_bytes(text: bytes) -> bytes:
+    """The reverse; empty for what is no uuid as the server prints it."""
+    if len(text) != 36 or text[8] != 45 or text[13] != 45 or text[18] != 45 or text[23] != 45:
+        return b""
+    try:
+        value = unhexlify(text.replace(b"-", b""))
+    except Error:
+        return b""
+    return value if len(value) == 16 else b""

@@ -1,12 +1,15 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
+from pathlib import Path
 
 import pytest
 from prometheus_client import generate_latest
 
+import crossfade
 from crossfade.catalog import TableName
 from crossfade.events import (
     Acknowledged,
@@ -22,7 +25,7 @@ from crossfade.events import (
     Recovered,
 )
 from crossfade.lsn import Lsn
-from crossfade.telemetry.metrics import MOST_TABLES, OTHER, Metrics
+from crossfade.telemetry.metrics import CONFLICTS, MOST_TABLES, OTHER, Metrics
 from crossfade.telemetry.status import WatchedTable
 from tests.unit.telemetry.facts import (
     ACCOUNTS,
@@ -60,12 +63,22 @@ def series(metrics: Metrics) -> list[str]:
     return [line for line in generate_latest(metrics.registry).decode().splitlines() if not line.startswith("#")]
 
 
+def test_every_kind_of_conflict_is_counted_somewhere_and_every_counted_kind_is_shown() -> None:
+    target = Path(crossfade.__file__).parent / "target"
+    counted = {
+        kind
+        for file in target.glob("*.py")
+        for kind in re.findall(r'conflicts\[[^\]]*"(\w+)"\]', file.read_text(encoding="utf-8"))
+    }
+    assert counted == set(CONFLICTS)
+
+
 def test_label_sets_exist_at_zero_from_the_start(metrics: Metrics) -> None:
     for op in ("insert", "update", "delete", "truncate"):
         for table in ("public.users", "public.orders"):
             assert value(metrics, "changes_received_total", **STREAM, table=table, op=op) == 0
             assert value(metrics, "changes_applied_total", **STREAM, table=table, op=op) == 0
-    for kind in ("missing_row", "duplicate_key", "fk", "stale"):
+    for kind in ("missing_row", "orphan_id"):
         assert value(metrics, "conflicts_total", **STREAM, table="public.users", kind=kind) == 0
     for level in ("exact", "exact_single", "exact_pieces"):
         assert value(metrics, "batches_total", **STREAM, level=level) == 0

@@ -18,6 +18,7 @@ from psycopg.conninfo import make_conninfo
 
 from tests.integration.following import Followed, follow, prepared
 from tests.integration.sides import ITEMS, assert_equal, blocked, confirmed, locked, synced
+from tests.servers.clock import WrongClock
 from tests.servers.clusters import Versions
 from tests.servers.daemon import Daemon, Workspace, free_port
 from tests.servers.databases import Databases, Side
@@ -81,6 +82,45 @@ def test_K1_lag_is_told_by_the_source_s_clock(workspace: Workspace, databases: D
     daemon.wait_until_caught_up()
     daemon.wait_for(lambda: document(workspace)["lag_seconds"] == 0.0, "no lag again")
     assert workspace.run("status", "--fail-if-lag-above", "5s").returncode == 0
+
+
+HOURS = 3 * 3600
+
+
+def test_K1_a_wrong_clock_here_changes_no_lag(workspace: Workspace, databases: Databases, tmp_path: Path) -> None:
+    """Our clock is hours ahead or behind, and is set while we run: no lag and no latency takes notice."""
+    clock = WrongClock(tmp_path, HOURS)
+    prepared(workspace, source=ITEMS)
+    databases.source.execute(ROWS)
+    daemon = workspace.daemon(env=clock.environment)
+    daemon.wait_for_phase("streaming")
+    followed = Followed(databases, workspace, daemon)
+    for number, offset in enumerate((HOURS, -HOURS, 0)):
+        clock.set(offset)
+        daemon.wait_for(
+            lambda offset=offset: abs(followed.metric("crossfade_clock_skew_seconds") + offset) < 60,
+            "the clock is wrong",
+        )
+        daemon.wait_for(lambda: document(workspace)["lag_seconds"] == 0.0, "no lag")
+        assert workspace.run("pause").returncode == 0
+        began = databases.source.value("SELECT extract(epoch FROM clock_timestamp())::float")
+        databases.source.execute(f"INSERT INTO items VALUES ({100 + number}, 'late')")
+        lags: list[float] = []
+
+        def grows(lags: list[float] = lags) -> bool:
+            lags.append(document(workspace)["lag_seconds"])
+            return lags[-1] > 1.5
+
+        daemon.wait_for(grows, "the lag grows")
+        elapsed = databases.source.value("SELECT extract(epoch FROM clock_timestamp())::float") - began
+        assert 0.0 <= min(lags) <= max(lags) <= elapsed + 2.5, lags
+        clock.set(-offset)  # between two looks at the source's clock, more often than not
+        followed.resume()
+    count, total = (followed.metric(f"crossfade_end_to_end_latency_seconds_{part}") for part in ("count", "sum"))
+    assert count >= 3
+    assert 0.0 <= total < 60.0 * count
+    assert followed.metric("crossfade_end_to_end_latency_seconds_bucket", le="60.0") == count
+    followed.stop()
 
 
 # failed, and going on ------------------------------------------------------------------------------------------------

@@ -16,7 +16,7 @@ class WorkflowState:
 
     def __init__(self, listener: Listener) -> None:
         self._listener = listener
-        self._clock_offset = 0.0
+        self._clock_offset = time.time() - time.monotonic()  # until the source was asked
         self.phase = Phase.SETUP
         self.paused: PauseReason | None = None
         self.error: str | None = None
@@ -40,11 +40,12 @@ class WorkflowState:
 
     def source_clock(self, now: float) -> None:
         """The source's clock was just read."""
-        self._clock_offset = now - time.time()
+        # Not by our own wall clock: somebody who sets it would add his correction to every latency until the next look.
+        self._clock_offset = now - time.monotonic()
 
     def source_now(self) -> float:
         """The source's clock now, by the last look."""
-        return time.time() + self._clock_offset
+        return time.monotonic() + self._clock_offset
 
     def lag(self, seconds: float | None, behind: int | None) -> None:
         """Tell how far behind we are."""

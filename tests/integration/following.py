@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import signal
 import urllib.request
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -48,10 +48,13 @@ class Followed:
 
     def at_once(self, *scripts: Query) -> None:
         """The same, but the daemon stands still meanwhile, so that it meets them all together: one batch."""
+        self.at_once_by(lambda: [self.databases.source.execute(script) for script in scripts])
+
+    def at_once_by(self, write: Callable[[], object]) -> None:
+        """The same for whatever `write` does on the source."""
         self.daemon.signal(signal.SIGSTOP)
         try:
-            for script in scripts:
-                self.databases.source.execute(script)
+            write()
         finally:
             self.daemon.signal(signal.SIGCONT)
         self._wait_until_caught_up()

@@ -1,0 +1,220 @@
+"""The tables histories happen in: on the source as it is played, on the target as SQL, and the mapping between.
+
+Each stands for cases of its own. Two targets are made of each: under replica role foreign keys keep their CASCADE (it
+must never happen a second time); without it they are deferrable and passive, as `check` demands.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+# A text that begins like this is stored out of line: an UPDATE that does not assign it does not send it.
+TOASTED: Final = "~"
+
+
+@dataclass(frozen=True, slots=True)
+class Reference:
+    """A foreign key of one column."""
+
+    column: str
+    parent: str
+    on_delete: str = "cascade"  # or "null"
+
+
+@dataclass(frozen=True, slots=True)
+class TableSpec:
+    """One table. `columns` are (name, kind) in attribute order.
+
+    `identity` is d, f or i as in a Relation message; `flags` the columns of the replica identity (for i), `key` those
+    by which the target finds rows. `unique` are further unique columns, `deferrable` those of them that are deferred.
+    `kept` has a target column that nothing feeds. `owned` has a key of a keyspace. `remapped` are columns by keyspace.
+    """
+
+    name: str
+    columns: tuple[tuple[str, str], ...]
+    key: tuple[str, ...]
+    identity: str = "d"
+    unique: tuple[str, ...] = ()
+    deferrable: tuple[str, ...] = ()
+    references: tuple[Reference, ...] = ()
+    dropped: tuple[str, ...] = ()
+    remapped: tuple[tuple[str, str], ...] = ()
+    owns: str = ""
+    kept: bool = False
+    append_only: bool = False
+    moves: bool = True  # the key may change
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        return tuple(name for name, _ in self.columns)
+
+    def kind(self, column: str) -> str:
+        return dict(self.columns)[column]
+
+
+TABLES: Final[tuple[TableSpec, ...]] = (
+    TableSpec(
+        "things",
+        (("id", "int4"), ("u", "text"), ("n", "int4"), ("big", "text"), ("gone", "text"), ("note", "text"),
+         ("huge", "text")),
+        key=("id",), unique=("u",), dropped=("gone",), kept=True,
+    ),
+    TableSpec(
+        "pairs", (("n", "int4"), ("a", "int4"), ("b", "text"), ("big", "text")), key=("a", "b"),
+    ),
+    TableSpec(
+        "nodes", (("id", "int4"), ("parent_id", "int4"), ("note", "text")), key=("id",),
+        references=(Reference("parent_id", "nodes"),),
+    ),
+    TableSpec("parents", (("id", "int4"), ("name", "text")), key=("id",), unique=("name",)),
+    TableSpec(
+        "children", (("id", "int4"), ("parent_id", "int4"), ("other_id", "int4"), ("n", "int4")), key=("id",),
+        references=(Reference("parent_id", "parents"), Reference("other_id", "parents", "null")),
+    ),
+    TableSpec("seats", (("id", "int4"), ("place", "int4"), ("note", "text")), key=("id",), deferrable=("place",)),
+    TableSpec(
+        "codes", (("id", "int4"), ("code", "text"), ("label", "text"), ("big", "text")), key=("code",), identity="i",
+        unique=("id",),
+    ),
+    TableSpec("twins", (("a", "int4"), ("b", "text"), ("big", "text")), key=(), identity="f"),
+    TableSpec(
+        "fulls", (("id", "int4"), ("u", "int4"), ("n", "int4"), ("big", "text")), key=("id",), identity="f",
+        unique=("u",),
+    ),
+    TableSpec("logs", (("line", "text"), ("at", "local")), key=(), append_only=True),
+    TableSpec("shifts", (("id", "int4"), ("u", "int4"), ("n", "int4")), key=("id",), unique=("u",)),
+    TableSpec(
+        "owners", (("id", "int4"), ("name", "text"), ("big", "text")), key=("id",), unique=("name",),
+        remapped=(("id", "owner"),), owns="owner",
+    ),
+    TableSpec(
+        "owned", (("id", "int4"), ("owner_id", "int4"), ("second_id", "int4"), ("note", "text")), key=("id",),
+        references=(Reference("owner_id", "owners"), Reference("second_id", "owners", "null")),
+        remapped=(("owner_id", "owner"), ("second_id", "owner")),
+    ),
+    TableSpec(
+        "members", (("owner_id", "int4"), ("slot", "int4"), ("n", "int4")), key=("owner_id", "slot"),
+        references=(Reference("owner_id", "owners"),), remapped=(("owner_id", "owner"),),
+    ),
+    TableSpec(
+        "loose", (("id", "int4"), ("owner_id", "int4"), ("n", "int4")), key=("id",),
+        remapped=(("owner_id", "owner"),),
+    ),
+    TableSpec(
+        "kinds",
+        (("id", "int8"), ("i2", "int2"), ("v", "varchar"), ("f", "float8"), ("m", "numeric"), ("j", "jsonb"),
+         ("y", "bytea"), ("a", "int4[]"), ("g", "uuid"), ("o", "bool"), ("at", "local")),
+        key=("id",),
+    ),
+    TableSpec("stays", (("id", "int4"), ("v", "text"), ("big", "text")), key=("id",), unique=("v",), kept=True),
+    TableSpec(
+        "tickets", (("id", "int4"), ("n", "int4")), key=("id",), remapped=(("id", "ticket"),), owns="ticket",
+        moves=False,
+    ),
+)  # fmt: skip
+BY_NAME: Final = {table.name: table for table in TABLES}
+# A keyspace's owner comes with those that refer to it, and a parent with its children: for choosing some.
+FAMILIES: Final[tuple[tuple[str, ...], ...]] = (
+    ("things",), ("pairs",), ("nodes",), ("parents", "children"), ("seats",), ("codes",), ("twins",), ("fulls",),
+    ("logs",),
+    ("shifts",), ("owners", "owned"), ("owners", "members"), ("owners", "loose"), ("kinds",), ("stays",), ("tickets",),
+)  # fmt: skip
+
+SOURCE: Final = """
+CREATE TABLE things (id int PRIMARY KEY, u text UNIQUE, n int, big text, gone text, note text, huge text);
+CREATE TABLE pairs (n int, a int, b text, big text, PRIMARY KEY (a, b));
+CREATE TABLE nodes (id int PRIMARY KEY, parent_id int REFERENCES nodes ON DELETE CASCADE ON UPDATE CASCADE, note text);
+CREATE TABLE parents (id int PRIMARY KEY, name text UNIQUE);
+CREATE TABLE children (id int PRIMARY KEY, parent_id int REFERENCES parents ON DELETE CASCADE ON UPDATE CASCADE,
+    other_id int REFERENCES parents ON DELETE SET NULL ON UPDATE CASCADE, n int);
+CREATE TABLE seats (id int PRIMARY KEY, place int UNIQUE DEFERRABLE INITIALLY DEFERRED, note text);
+CREATE TABLE codes (id int PRIMARY KEY, code text NOT NULL UNIQUE, label text, big text);
+ALTER TABLE codes REPLICA IDENTITY USING INDEX codes_code_key;
+CREATE TABLE twins (a int, b text, big text);
+ALTER TABLE twins REPLICA IDENTITY FULL;
+CREATE TABLE fulls (id int PRIMARY KEY, u int UNIQUE, n int, big text);
+ALTER TABLE fulls REPLICA IDENTITY FULL;
+CREATE TABLE logs (line text, at timestamp);
+CREATE TABLE shifts (id int PRIMARY KEY, u int UNIQUE, n int);
+CREATE TABLE owners (id int PRIMARY KEY, name text UNIQUE, big text);
+CREATE TABLE owned (id int PRIMARY KEY, owner_id int REFERENCES owners ON DELETE CASCADE ON UPDATE CASCADE,
+    second_id int REFERENCES owners ON DELETE SET NULL ON UPDATE CASCADE, note text);
+CREATE TABLE members (owner_id int REFERENCES owners ON DELETE CASCADE ON UPDATE CASCADE, slot int, n int,
+    PRIMARY KEY (owner_id, slot));
+CREATE TABLE loose (id int PRIMARY KEY, owner_id int, n int);
+CREATE TABLE kinds (id bigint PRIMARY KEY, i2 smallint, v varchar, f float8, m numeric, j jsonb, y bytea, a int[],
+    g uuid, o boolean, at timestamp);
+CREATE TABLE stays (id int PRIMARY KEY, v text UNIQUE, big text);
+CREATE TABLE tickets (id int PRIMARY KEY, n int);
+"""
+
+_TARGET: Final = """
+CREATE TABLE things (huge text, id bigint PRIMARY KEY, u text UNIQUE, n int CHECK (n <> 13), big text,
+    kept text DEFAULT 'fresh', twice int GENERATED ALWAYS AS (n * 2) STORED, remark text);
+CREATE TABLE pairs (a int, b text, n bigint, big text, PRIMARY KEY (a, b));
+CREATE TABLE nodes (id int PRIMARY KEY, parent_id int REFERENCES nodes {cascade}, note text, const int);
+CREATE TABLE parents (id int PRIMARY KEY, name text UNIQUE);
+CREATE TABLE children (id int PRIMARY KEY, parent_id int REFERENCES parents {cascade},
+    other_id int REFERENCES parents {null}, n int);
+CREATE TABLE seats (id int PRIMARY KEY, place int UNIQUE DEFERRABLE INITIALLY DEFERRED, note text);
+CREATE TABLE codes (id int PRIMARY KEY, code text NOT NULL UNIQUE, label text, big text);
+CREATE TABLE twins (a int, b text, big text);
+CREATE TABLE fulls (id int PRIMARY KEY, u int UNIQUE, n int, big text);
+CREATE TABLE logs (line text, at timestamptz);
+CREATE TABLE shifts (id int PRIMARY KEY, u int UNIQUE, n int);
+CREATE TABLE owners (id uuid PRIMARY KEY, name text UNIQUE, big text);
+CREATE TABLE owned (id int PRIMARY KEY, owner_id uuid REFERENCES owners {cascade},
+    second_id uuid REFERENCES owners {null}, note text);
+CREATE TABLE members (owner_id uuid REFERENCES owners {cascade}, slot int, n int, PRIMARY KEY (slot, owner_id));
+CREATE TABLE loose (id int PRIMARY KEY, owner_id uuid, n int);
+CREATE TABLE kinds (id bigint PRIMARY KEY, i2 int, v text, f float8, m numeric, j jsonb, y bytea, a int[],
+    g uuid, o boolean, at timestamptz);
+CREATE TABLE stays (id int GENERATED ALWAYS AS IDENTITY PRIMARY KEY, v text UNIQUE, big text,
+    kept text DEFAULT 'fresh');
+CREATE TABLE tickets (id bigint PRIMARY KEY, n int);
+"""
+
+MAPPING: Final = """\
+version: 1
+schemas: {public: public}
+ids:
+  owner: {from: public.owners.id, to: uuid, strategy: uuid7}
+  ticket: {from: public.tickets.id, to: bigint, strategy: offset, by: 1000}
+tables:
+  public.things:
+    columns:
+      remark: {from: note}
+    drop: [gone]
+  public.nodes:
+    columns:
+      const: {const: 7}
+  public.logs:
+    append_only: true
+    columns:
+      at: {timezone: America/New_York}
+  public.owners:
+    columns:
+      id: {remap: owner}
+  public.members:
+    columns:
+      owner_id: {remap: owner}
+  public.loose:
+    columns:
+      owner_id: {remap: owner}
+  public.tickets:
+    columns:
+      id: {remap: ticket}
+  public.kinds:
+    columns:
+      at: {timezone: America/New_York}
+"""
+
+
+def target_sql(*, replica_role: bool) -> str:
+    """The target's tables, for a role that may set session_replication_role and for one that may not."""
+    if replica_role:
+        return _TARGET.format(
+            cascade="ON DELETE CASCADE ON UPDATE CASCADE", null="ON DELETE SET NULL ON UPDATE CASCADE"
+        )
+    return _TARGET.format(cascade="DEFERRABLE", null="DEFERRABLE")

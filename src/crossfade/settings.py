@@ -24,12 +24,13 @@ from pydantic_core import ErrorDetails, PydanticCustomError
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from crossfade.faults import Misconfigured
-from crossfade.mapping.load import decode_text
 from crossfade.mapping.places import Place, Report, did_you_mean
+from crossfade.mapping.written import read_text
 
 _PREFIX: Final = "CROSSFADE_"
 _NOT_SETTINGS: Final = frozenset({"CROSSFADE_CONFIG", "CROSSFADE_SECRETS_DIR"})
-_LARGEST_FILE: Final = 1024 * 1024
+_LARGEST_MIB: Final = 1  # of the configuration
+_LARGEST_SECRET: Final = 1024 * 1024  # bytes
 _RUN_SECRETS: Final = Path("/run/secrets")
 
 _DURATION: Final = re.compile(r"(\d{1,9}(?:\.\d{1,6})?)\s*(ms|s|m|h)")
@@ -122,6 +123,8 @@ class Stream(StrictModel):
     ] = "crossfade"
     batch_bytes: Annotated[Size, Field(ge=1024, le=1024**3)] = 4 * 1024**2
     pipe_bytes: Annotated[Size, Field(ge=1024, le=16 * 1024**3)] = 8 * 1024**2
+    # `exact`: change by change, for whoever suspects what is faster.
+    apply: Literal["fast", "exact"] = "fast"
     status_interval: Annotated[Duration, Field(ge=timedelta(milliseconds=100), le=timedelta(minutes=1))] = timedelta(
         seconds=10
     )
@@ -227,7 +230,12 @@ def load_settings(
     `environment` None is the process's own; a relative `mapping` is taken relative to the file.
     """
     environment = os.environ if environment is None else environment
-    text = decode_text(_read(path), path.name)
+    text = read_text(
+        path,
+        called="configuration",
+        largest_mib=_LARGEST_MIB,
+        do="Name the file with --config or $CROSSFADE_CONFIG.",
+    )
     report = Report(path.name, text, redact=_redact)
     elsewhere: list[str] = []
     values = _parse_toml(text, report)
@@ -262,21 +270,6 @@ def load_settings(
 
 
 # -- reading -------------------------------------------------------------------------------------------------------
-
-
-def _read(path: Path) -> bytes:
-    try:
-        with path.open("rb") as file:
-            raw = file.read(_LARGEST_FILE + 1)
-    except OSError as error:
-        raise Misconfigured(
-            f"The configuration cannot be read: {error.strerror or type(error).__name__}.",
-            where=str(path),
-            do="Name the file with --config or $CROSSFADE_CONFIG.",
-        ) from None
-    if len(raw) > _LARGEST_FILE:
-        raise Misconfigured("This file is larger than 1 MiB: it is no configuration.", where=str(path))
-    return raw
 
 
 def _parse_toml(text: str, report: Report) -> _Values:
@@ -373,7 +366,7 @@ def _secret_files(dirs: Sequence[Path], elsewhere: list[str]) -> _Layer:
                 continue
             file = directory / name
             try:
-                text = file.read_bytes()[:_LARGEST_FILE].decode("utf-8")
+                text = file.read_bytes()[:_LARGEST_SECRET].decode("utf-8")
             except (OSError, UnicodeDecodeError):
                 elsewhere.append(f"secret file {file}: this cannot be read as UTF-8 text.")
                 text = ""

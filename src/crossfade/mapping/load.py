@@ -35,8 +35,9 @@ from crossfade.mapping.plan import (
 )
 from crossfade.mapping.spec import ColumnSpec, Exclusion, KeyspaceSpec, Spec, TableSpec
 from crossfade.mapping.tree import Block, Entry, Listing, Node, Scalar, describe, read_tree
+from crossfade.mapping.written import read_text
 
-_LARGEST_FILE: Final = 16 * 1024 * 1024
+_LARGEST_MIB: Final = 16
 _LONGEST_NAME: Final = 63  # bytes of a PostgreSQL identifier; the server would cut a longer one silently
 _KEYSPACE_NAME: Final = re.compile(r"[a-z_][a-z0-9_]{0,59}")  # crossfade.id_<name> must stay within 63 bytes
 _LARGEST_BY: Final = 2**63 - 1
@@ -82,35 +83,13 @@ _Choice = TypeVar("_Choice", bound=enum.Enum)
 
 def load_mapping(path: Path) -> Spec:
     """Read a mapping file. Raises `Misconfigured` with all problems, or because the file cannot be read."""
-    try:
-        with path.open("rb") as file:
-            raw = file.read(_LARGEST_FILE + 1)
-    except OSError as error:
-        reason = error.strerror or type(error).__name__
-        raise Misconfigured(
-            f"The mapping cannot be read: {reason}.",
-            where=str(path),
-            do="Check `mapping` in the configuration (it is relative to that file) and the file's permissions.",
-        ) from None
-    if len(raw) > _LARGEST_FILE:
-        raise Misconfigured("This file is larger than 16 MiB: it is no mapping.", where=str(path))
-    return parse_mapping(decode_text(raw, path.name), path.name)
-
-
-def decode_text(raw: bytes, file: str) -> str:
-    """UTF-8, with or without a byte order mark. Raises `Misconfigured` naming the place of the first bad byte."""
-    try:
-        return raw.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        before = raw[: error.start].decode("utf-8-sig", "replace")
-        column = len(before) - (before.rfind("\n") + 1) + 1
-        report = Report(file, "")
-        report.add(
-            Place(before.count("\n") + 1, column),
-            "",
-            f"this file is not UTF-8 (byte 0x{raw[error.start]:02X}). Save it as UTF-8.",
-        )
-        raise Misconfigured("\n".join(report.render())) from None
+    text = read_text(
+        path,
+        called="mapping",
+        largest_mib=_LARGEST_MIB,
+        do="Check `mapping` in the configuration (it is relative to that file) and the file's permissions.",
+    )
+    return parse_mapping(text, path.name)
 
 
 def parse_mapping(text: str, file: str = "mapping.yaml") -> Spec:

@@ -22,7 +22,7 @@ MODES   ?= exact tiny huge text
 EXAMPLES ?= 5000
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test test-unit test-matrix test-modes agree chaos memory tpcb lint format sql clean
+.PHONY: help venv demo test test-unit test-matrix test-modes agree chaos memory tpcb bench lint format sql clean
 
 help: ## this list
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' Makefile
@@ -76,6 +76,10 @@ memory: $(STAMP) ## the daemon's peak memory, for 5 million rows in one transact
 
 tpcb: $(STAMP) ## pgbench's TPC-B for a minute, ids and times reshaped, both sides equal
 	$(BIN)/python -m tests.chaos.tpcb
+
+bench: $(STAMP) ## how fast, beside the server's own replication: QUICK=1, ONLY=insert_backlog,latency, CURVES=1, DOCS=1
+	@QUICK="$(QUICK)" ONLY="$(ONLY)" CURVES="$(CURVES)" BIG="$(BIG)" DOCS="$(DOCS)" REPETITIONS="$(REPETITIONS)" \
+	  $(BIN)/python -m tests.bench
 
 lint: $(STAMP) ## style, types, and which room may import which
 	$(BIN)/ruff check

@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Final, LiteralString, TypeVar
 
 import psycopg
@@ -38,6 +39,7 @@ from crossfade.session.connect import Connection
 LOCK_PATIENCE: Final = "1s"
 
 _Row = TypeVar("_Row")
+_Value = TypeVar("_Value")
 
 
 async def read_catalog(connection: Connection, *, schemas: Collection[str] | None = None) -> Catalog:
@@ -57,16 +59,16 @@ async def read_catalog(connection: Connection, *, schemas: Collection[str] | Non
 async def _read(connection: Connection, schemas: Collection[str] | None) -> Catalog:
     tables = await _rows(connection, _TableRow, _TABLES, None if schemas is None else list(schemas))
     oids = [row.relation for row in tables]
-    columns = _grouped(await _rows(connection, _ColumnRow, _COLUMNS, oids))
-    keys = _grouped(await _rows(connection, _KeyRow, _KEYS, oids))
-    foreign_keys = _grouped(await _rows(connection, _ForeignKeyRow, _FOREIGN_KEYS, oids))
-    triggers = _grouped(await _rows(connection, _TriggerRow, _TRIGGERS, oids))
-    leaves = _grouped(await _rows(connection, _LeafRow, _LEAVES, oids))
+    columns = await _by_relation(connection, Column, _COLUMNS, oids)
+    keys = await _by_relation(connection, _key, _KEYS, oids)
+    foreign_keys = await _by_relation(connection, _foreign_key, _FOREIGN_KEYS, oids)
+    triggers = await _by_relation(connection, Trigger, _TRIGGERS, oids)
+    leaves = await _by_relation(connection, _sized_leaf, _LEAVES, oids)
     sizes = await _sizes(connection, tables, leaves)
-    database = await _rows(connection, _Database, "SELECT pg_catalog.current_database()::text", None)
+    database = await _rows(connection, str, "SELECT pg_catalog.current_database()::text", None)
     return Catalog(
         version=connection.info.server_version,
-        database=database[0].name,
+        database=database[0],
         tables={
             TableName(row.schema, row.name): Table(
                 name=TableName(row.schema, row.name),
@@ -75,11 +77,11 @@ async def _read(connection: Connection, schemas: Collection[str] | None) -> Cata
                 persistence=row.persistence,
                 owner=row.owner,
                 replica_identity=ReplicaIdentity(row.replica_identity),
-                columns=tuple(column.value() for column in columns[row.relation]),
-                keys=tuple(key.value() for key in keys[row.relation]),
-                foreign_keys=tuple(key.value(TableName(row.schema, row.name)) for key in foreign_keys[row.relation]),
-                triggers=tuple(Trigger(each.name, each.enabled, each.is_rule) for each in triggers[row.relation]),
-                leaves=tuple(leaf.value() for leaf in leaves[row.relation]),
+                columns=tuple(columns[row.relation]),
+                keys=tuple(keys[row.relation]),
+                foreign_keys=tuple(foreign_keys[row.relation]),
+                triggers=tuple(triggers[row.relation]),
+                leaves=tuple(each.leaf for each in leaves[row.relation]),
                 is_partition=row.is_partition,
                 has_inheritance_children=row.has_inheritance_children,
                 row_security=row.row_security,
@@ -95,23 +97,23 @@ async def _read(connection: Connection, schemas: Collection[str] | None) -> Cata
 
 
 async def _sizes(
-    connection: Connection, tables: Collection[_TableRow], leaves: Mapping[int, Collection[_LeafRow]]
+    connection: Connection, tables: Collection[_TableRow], leaves: Mapping[int, Collection[_SizedLeaf]]
 ) -> Mapping[int, int]:
     """Bytes by oid, TOAST included, indexes not; from relpages (possibly stale) where a lock is in the way."""
     measured: dict[int, int] = {row.relation: row.page_bytes for row in tables}
-    measured.update({leaf.oid: leaf.page_bytes for each in leaves.values() for leaf in each})
+    measured.update({each.leaf.oid: each.page_bytes for family in leaves.values() for each in family})
     stored = [row.relation for row in tables if row.kind in _STORED]
-    stored += [leaf.oid for each in leaves.values() for leaf in each]
+    stored += [each.leaf.oid for family in leaves.values() for each in family]
     try:
         async with connection.transaction():
             await connection.execute("SELECT pg_catalog.set_config('lock_timeout', %s, true)", (LOCK_PATIENCE,))
-            measured.update({row.relation: row.size for row in await _rows(connection, _SizeRow, _SIZES, stored)})
+            measured.update(await _rows(connection, _pair, _SIZES, stored))
             # A savepoint that is released keeps SET LOCAL's effect until the end of the transaction: put it back.
             await connection.execute("SELECT pg_catalog.set_config('lock_timeout', '0', true)")
     except psycopg.errors.LockNotAvailable:
         pass  # the savepoint took the setting back, and the page counts stand
     return {
-        row.relation: sum(measured[leaf.oid] for leaf in leaves[row.relation])
+        row.relation: sum(measured[each.leaf.oid] for each in leaves[row.relation])
         if row.kind == TableKind.PARTITIONED.value
         else measured[row.relation]
         for row in tables
@@ -132,36 +134,26 @@ async def _rows(
     return await cursor.fetchall()
 
 
-@dataclass(frozen=True, slots=True)
-class _OfRelation:
-    relation: int
-
-
-_Part = TypeVar("_Part", bound=_OfRelation)
-
-
-def _grouped(rows: Collection[_Part]) -> Mapping[int, list[_Part]]:
-    groups: defaultdict[int, list[_Part]] = defaultdict(list)
-    for row in rows:
-        groups[row.relation].append(row)
+async def _by_relation(
+    connection: Connection, value: Callable[..., _Value], query: LiteralString, oids: list[int]
+) -> Mapping[int, list[_Value]]:
+    """Rows that begin with the oid of the relation they belong to; `value` makes something of what follows it."""
+    groups: defaultdict[int, list[_Value]] = defaultdict(list)
+    for relation, each in await _rows(connection, lambda oid, *fields: (int(oid), value(*fields)), query, oids):
+        groups[relation].append(each)
     return groups
 
 
 _STORED: Final = frozenset({TableKind.ORDINARY.value, TableKind.MATERIALIZED_VIEW.value})
 
 
-@dataclass(frozen=True, slots=True)
-class _Database:
-    name: str
+def _pair(relation: int, size: int) -> tuple[int, int]:
+    return relation, size
 
 
 @dataclass(frozen=True, slots=True)
-class _SizeRow(_OfRelation):
-    size: int
-
-
-@dataclass(frozen=True, slots=True)
-class _TableRow(_OfRelation):
+class _TableRow:
+    relation: int
     schema: str
     name: str
     kind: str
@@ -176,129 +168,46 @@ class _TableRow(_OfRelation):
     page_bytes: int
 
 
-@dataclass(frozen=True, slots=True)
-class _ColumnRow(_OfRelation):
-    name: str
-    number: int
-    type_oid: int
-    type_name: str
-    base_type: str
-    typmod: int
-    type_kind: str
-    element_type_kind: str
-    not_null: bool
-    has_default: bool
-    identity: str
-    generated: str
-    storage: str
+def _key(name: str, columns: list[str], *flags: bool) -> Key:
+    return Key(name, tuple(columns), *flags)
 
-    def value(self) -> Column:
-        return Column(
-            name=self.name,
-            number=self.number,
-            type_oid=self.type_oid,
-            type_name=self.type_name,
-            base_type=self.base_type,
-            typmod=self.typmod,
-            type_kind=self.type_kind,
-            element_type_kind=self.element_type_kind,
-            not_null=self.not_null,
-            has_default=self.has_default,
-            identity=self.identity,
-            generated=self.generated,
-            storage=self.storage,
-        )
+
+def _foreign_key(
+    name: str,
+    schema: str,
+    table: str,
+    columns: list[str],
+    referenced_schema: str,
+    referenced_table: str,
+    referenced_columns: list[str],
+    on_delete: str,
+    on_update: str,
+    *flags: bool,
+) -> ForeignKey:
+    return ForeignKey(
+        name,
+        TableName(schema, table),
+        tuple(columns),
+        TableName(referenced_schema, referenced_table),
+        tuple(referenced_columns),
+        Action(on_delete),
+        Action(on_update),
+        *flags,
+    )
 
 
 @dataclass(frozen=True, slots=True)
-class _KeyRow(_OfRelation):
-    name: str
-    columns: list[str]
-    is_primary: bool
-    is_unique: bool
-    is_exclusion: bool
-    is_deferrable: bool
-    is_partial: bool
-    has_expressions: bool
-    is_valid: bool
-    is_replica_identity: bool
-    all_not_null: bool
-    nulls_not_distinct: bool
-
-    def value(self) -> Key:
-        return Key(
-            name=self.name,
-            columns=tuple(self.columns),
-            is_primary=self.is_primary,
-            is_unique=self.is_unique,
-            is_exclusion=self.is_exclusion,
-            is_deferrable=self.is_deferrable,
-            is_partial=self.is_partial,
-            has_expressions=self.has_expressions,
-            is_valid=self.is_valid,
-            is_replica_identity=self.is_replica_identity,
-            # The conditions of ALTER TABLE ... REPLICA IDENTITY USING INDEX (D13). A temporal key of version 18 is
-            # unique and an exclusion at once, and is accepted there too (D15).
-            is_usable_identity=self.is_unique
-            and self.is_valid
-            and not (self.is_deferrable or self.is_partial or self.has_expressions)
-            and self.all_not_null,
-            nulls_not_distinct=self.nulls_not_distinct,
-        )
-
-
-@dataclass(frozen=True, slots=True)
-class _ForeignKeyRow(_OfRelation):
-    name: str
-    columns: list[str]
-    referenced_schema: str
-    referenced_name: str
-    referenced_columns: list[str]
-    on_delete: str
-    on_update: str
-    is_deferrable: bool
-    is_initially_deferred: bool
-    is_validated: bool
-
-    def value(self, table: TableName) -> ForeignKey:
-        return ForeignKey(
-            name=self.name,
-            table=table,
-            columns=tuple(self.columns),
-            referenced=TableName(self.referenced_schema, self.referenced_name),
-            referenced_columns=tuple(self.referenced_columns),
-            on_delete=Action(self.on_delete),
-            on_update=Action(self.on_update),
-            is_deferrable=self.is_deferrable,
-            is_initially_deferred=self.is_initially_deferred,
-            is_validated=self.is_validated,
-        )
-
-
-@dataclass(frozen=True, slots=True)
-class _TriggerRow(_OfRelation):
-    name: str
-    enabled: str
-    is_rule: bool
-
-
-@dataclass(frozen=True, slots=True)
-class _LeafRow(_OfRelation):
-    schema: str
-    name: str
-    oid: int
-    replica_identity: str
-    persistence: str
+class _SizedLeaf:
+    leaf: Leaf
     row_estimate: int
     page_bytes: int
 
-    def value(self) -> Leaf:
-        return Leaf(
-            name=TableName(self.schema, self.name),
-            oid=self.oid,
-            replica_identity=ReplicaIdentity(self.replica_identity),
-            persistence=self.persistence,
-        )
+
+def _sized_leaf(
+    schema: str, name: str, oid: int, replica_identity: str, persistence: str, row_estimate: int, page_bytes: int
+) -> _SizedLeaf:
+    leaf = Leaf(TableName(schema, name), oid, ReplicaIdentity(replica_identity), persistence)
+    return _SizedLeaf(leaf, row_estimate, page_bytes)
 
 
 # Relations a person may mean. The server refuses user schemas that begin with pg_, so the prefix is enough, and it
@@ -320,6 +229,7 @@ _TABLES: Final = """
 
 # A domain's NOT NULL and DEFAULT act on its columns as if they were the columns' own, through domains over domains.
 # An array is what has elements and no fixed length (point and name have elements too, and lengths).
+# The order is that of `Column`, after the relation.
 _COLUMNS: Final = """
     WITH RECURSIVE strict_domain(oid) AS (
         SELECT t.oid FROM pg_catalog.pg_type t WHERE t.typtype = 'd' AND t.typnotnull
@@ -341,6 +251,8 @@ _COLUMNS: Final = """
 
 # indkey counts from 0; columns of INCLUDE come after the first indnkeyatts, expressions are column number 0.
 # Asked through jsonb, a column that only newer versions have is NULL on older ones (indnullsnotdistinct: 15).
+# What may be a replica identity are the conditions of ALTER TABLE ... REPLICA IDENTITY USING INDEX (D13); a temporal
+# key of version 18 is unique and an exclusion at once, and is accepted there too (D15). The order is that of `Key`.
 _KEYS: Final = """
     SELECT x.indrelid::int8, i.relname::text,
            ARRAY(SELECT a.attname::text
@@ -349,9 +261,12 @@ _KEYS: Final = """
                  ORDER BY place.n),
            x.indisprimary, x.indisunique, x.indisexclusion, NOT x.indimmediate, x.indpred IS NOT NULL,
            x.indexprs IS NOT NULL, x.indisvalid AND x.indisready AND x.indislive, x.indisreplident,
-           NOT EXISTS (SELECT FROM pg_catalog.generate_series(0, x.indnkeyatts - 1) AS place(n)
-                       LEFT JOIN pg_catalog.pg_attribute a ON a.attrelid = x.indrelid AND a.attnum = x.indkey[place.n]
-                       WHERE a.attnotnull IS NOT TRUE OR a.attnum <= 0),
+           x.indisunique AND x.indisvalid AND x.indisready AND x.indislive AND x.indimmediate AND x.indpred IS NULL
+           AND x.indexprs IS NULL
+           AND NOT EXISTS (
+               SELECT FROM pg_catalog.generate_series(0, x.indnkeyatts - 1) AS place(n)
+               LEFT JOIN pg_catalog.pg_attribute a ON a.attrelid = x.indrelid AND a.attnum = x.indkey[place.n]
+               WHERE a.attnotnull IS NOT TRUE OR a.attnum <= 0),
            coalesce((pg_catalog.to_jsonb(x) ->> 'indnullsnotdistinct')::boolean, false)
     FROM pg_catalog.pg_index x
     JOIN pg_catalog.pg_class i ON i.oid = x.indexrelid
@@ -371,7 +286,7 @@ _FOREIGN_KEYS: Final = """
         SELECT k.* FROM foreign_key k
         JOIN declared d ON k.conparentid = d.oid AND k.confrelid = d.confrelid AND k.conparentid <> 0
     )
-    SELECT k.conrelid::int8, k.conname::text,
+    SELECT k.conrelid::int8, k.conname::text, n.nspname::text, c.relname::text,
            ARRAY(SELECT a.attname::text FROM pg_catalog.unnest(k.conkey) WITH ORDINALITY AS place(number, n)
                  JOIN pg_catalog.pg_attribute a ON a.attrelid = k.conrelid AND a.attnum = place.number
                  ORDER BY place.n),
@@ -381,6 +296,8 @@ _FOREIGN_KEYS: Final = """
                  ORDER BY place.n),
            k.confdeltype::text, k.confupdtype::text, k.condeferrable, k.condeferred, k.convalidated
     FROM declared k
+    JOIN pg_catalog.pg_class c ON c.oid = k.conrelid
+    JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
     JOIN pg_catalog.pg_class f ON f.oid = k.confrelid
     JOIN pg_catalog.pg_namespace fn ON fn.oid = f.relnamespace
     WHERE k.conrelid = ANY (%(p)s::oid[])
@@ -446,36 +363,17 @@ class ServerFacts:
         return self.version // 10_000
 
 
-@dataclass(frozen=True, slots=True)
-class _FactsRow:
-    version_text: str
-    database: str
-    role: str
-    encoding: str
-    in_recovery: bool
-    is_superuser: bool
-
-
-@dataclass(frozen=True, slots=True)
-class _Setting:
-    name: str
-    value: str
-
-
 async def server_facts(connection: Connection) -> ServerFacts:
     """Version, role, encoding and every setting our role may see, in one round of two queries."""
-    facts = (await _rows(connection, _FactsRow, _FACTS, None))[0]
-    settings = await _rows(connection, _Setting, "SELECT name, coalesce(setting, '') FROM pg_catalog.pg_settings", None)
-    return ServerFacts(
-        version=connection.info.server_version,
-        version_text=facts.version_text,
-        database=facts.database,
-        role=facts.role,
-        encoding=facts.encoding,
-        in_recovery=facts.in_recovery,
-        is_superuser=facts.is_superuser,
-        settings={row.name: row.value for row in settings},
+    settings = dict(
+        await _rows(connection, _setting, "SELECT name, coalesce(setting, '') FROM pg_catalog.pg_settings", None)
     )
+    facts = partial(ServerFacts, connection.info.server_version, settings=settings)
+    return (await _rows(connection, facts, _FACTS, None))[0]
+
+
+def _setting(name: str, value: str) -> tuple[str, str]:
+    return name, value
 
 
 _FACTS: Final = """

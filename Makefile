@@ -6,6 +6,9 @@ VENV    := .venv
 BIN     := $(VENV)/bin
 STAMP   := $(VENV)/.installed
 
+# What is compiled, where there is a compiler; pyproject.toml and wire/native.py list them as well.
+NATIVE  := src/crossfade/wire/fold.py src/crossfade/wire/encode.py
+
 # `make chaos SEED=7 SECONDS=600` or `make chaos FAULTS=500`; see tests/chaos.
 SEED    ?=
 SECONDS ?=
@@ -22,7 +25,7 @@ MODES   ?= exact tiny huge text
 EXAMPLES ?= 5000
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test test-unit test-matrix test-modes agree chaos memory tpcb bench lint format sql clean
+.PHONY: help venv demo test test-unit test-matrix test-modes agree native chaos memory tpcb bench lint format sql clean
 
 help: ## this list
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' Makefile
@@ -38,6 +41,9 @@ $(STAMP): pyproject.toml
 	@echo "Installing into $(VENV) ..."
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[dev]'
 	@touch $(STAMP)
+
+native: $(STAMP) ## compile the hot modules in place, after a change of them (an old binary is not used)
+	$(BIN)/cythonize --inplace --quiet $(NATIVE)
 
 demo: $(STAMP) ## move a live shop onto a new schema, on two servers of its own
 	@$(BIN)/crossfade demo
@@ -95,4 +101,4 @@ sql: $(STAMP) ## write deploy/sql/state.sql anew from the daemon's own schema
 	$(BIN)/python -m tests.servers.psql
 
 clean: ## remove what these commands made
-	rm -rf $(VENV) .servers build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache src/*.egg-info
+	rm -rf $(VENV) .servers build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache src/*.egg-info src/crossfade/wire/*.so src/crossfade/wire/*.c

@@ -1,3 +1,4 @@
+# cython: language_level=3, annotation_typing=False, boundscheck=False, wraparound=False, initializedcheck=False
 """Folded rows as the target takes them: COPY data, or one array per column for the set-form statements.
 
 Compiled once per relation shape: each tuple is walked once, then every column of the plan is put where it goes, in the
@@ -24,10 +25,27 @@ from crossfade.wire.constants import binary_constant
 from crossfade.wire.fields import copy_escape, timestamp_to_utc
 from crossfade.wire.fold import Rows
 from crossfade.wire.idstate import IdState
-from crossfade.wire.leaf import decimal, integer, packed, put, put_escaped, put_int32, put_quoted, uuid_bytes, uuid_text
 from crossfade.wire.remarks import Remarks
 from crossfade.wire.shape import owner_position, positions
 from crossfade.wire.zones import Zone
+
+try:
+    import cython
+except ImportError:  # it is only there to compile
+    from crossfade.wire import uncompiled as cython
+
+if not cython.compiled:  # compiled code takes their twins from leaf.pxd
+    from crossfade.wire.leaf import (
+        decimal,
+        integer,
+        packed,
+        put,
+        put_escaped,
+        put_int32,
+        put_quoted,
+        uuid_bytes,
+        uuid_text,
+    )
 
 _SIGNATURE: Final = b"PGCOPY\n\xff\r\n\0" + bytes(8)  # no flags, no header extension
 _WIDTHS: Final = {21: 2, 23: 4, 20: 8}  # int2, int4, int8 by OID
@@ -172,19 +190,23 @@ class Encoder:
         Those of the column the keyspace is declared on go to `owned`, references to `referred`. `keys_only`: the
         tuples are old ones, of which only the identity columns mean anything (D3).
         """
-        places = self._places if not keys_only else [self._places[number] for number in self._key_places]
-        places = [place for place in places if place.kind == _REMAP]
-        if not places:
-            return
-        sets = [(owned if place.position == self._owner else referred)[place.keyspace] for place in places]
+        numbers = self._key_places if keys_only else range(len(self._places))
+        places = [place for place in (self._places[number] for number in numbers) if place.kind == _REMAP]
+        if places:
+            sets = [(owned if place.position == self._owner else referred)[place.keyspace] for place in places]
+            self._gather(rows.frames, rows.offsets, places, sets)
+
+    def _gather(self, frames: list[bytes], offsets: list[int], places: list[_Place], sets: list[set[bytes]]) -> None:
         starts = self._starts
-        for number in range(len(rows.offsets)):
-            frame = rows.frames[number]
+        for number in range(len(offsets)):
+            frame = frames[number]
             data = frame
-            self._walk(frame, rows.offsets[number])
-            for place, olds in zip(places, sets, strict=True):
+            self._walk(frame, offsets[number])
+            for which in range(len(places)):
+                place = places[which]
                 at = starts[place.position]
                 if data[at] == self._kind:
+                    olds = sets[which]
                     olds.add(self._old_id(place, frame, at + 5, starts[place.position + 1]))
 
     def _old_id(self, place: _Place, frame: bytes, start: int, stop: int) -> bytes:
@@ -259,13 +281,14 @@ class Encoder:
         chosen = [self._places[number] for number in places]
         outs = [bytearray() for _ in chosen]
         has_null = [False for _ in chosen]
-        count = len(rows.offsets)
+        frames, offsets = rows.frames, rows.offsets
+        count = len(offsets)
         starts = self._starts
         is_binary, kind = self._is_binary, self._kind
         for number in range(count):
-            frame = rows.frames[number]
+            frame = frames[number]
             data = frame
-            self._walk(frame, rows.offsets[number])
+            self._walk(frame, offsets[number])
             for at_place in range(len(chosen)):
                 place = chosen[at_place]
                 out = outs[at_place]
@@ -335,20 +358,21 @@ class Encoder:
         return self._to_utc(place, frame, start, stop, remarks)
 
     def _to_utc(self, place: _Place, frame: bytes, start: int, stop: int, remarks: Remarks) -> bytes:
-        zone, rule = place.zone, place.rule
-        assert zone is not None
-        assert rule is not None
+        local = 0
         if self._is_binary:
             if stop - start != _INT64:
                 raise self._violation("A value has another length than its type.", frame, start)
             local = integer(frame, start, 8)
             if place.zone_start <= local < place.zone_stop:
                 return packed(local - place.offset, 8)
+        zone, rule = place.zone, place.rule
+        assert zone is not None
+        assert rule is not None
         try:
             if self._is_binary:
                 utc, note = zone.to_utc(local, ambiguous=rule.ambiguous, nonexistent=rule.nonexistent)
-                value = packed(utc, 8)
                 place.zone_start, place.zone_stop, place.offset = zone.segment(local)
+                value = packed(utc, 8)
             else:
                 value, note = timestamp_to_utc(frame[start:stop], zone, rule.ambiguous, rule.nonexistent)
         except RowRefused as fault:

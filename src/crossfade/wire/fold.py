@@ -1,3 +1,4 @@
+# cython: language_level=3, annotation_typing=False, boundscheck=False, wraparound=False, initializedcheck=False
 """Many changes of a table become one per row: what a batch does to each identity in the end.
 
 Frames are folded as they came from the wire, by the bytes of the source's identity columns, so that neither ids nor
@@ -96,6 +97,7 @@ class TableFold:
         "_born",
         "_columns",
         "_end",
+        "_first",
         "_gaps",
         "_identity",
         "_is_keyless",
@@ -130,7 +132,8 @@ class TableFold:
         self._kind = 98 if form is Form.BINARY else 116
         self._is_keyless = plan.append_only or not plan.key_is_unique or not plan.identity
         self._identity = tuple(sorted(where[name] for name in plan.identity))
-        self._last = self._identity[-1] if self._identity else -1
+        self._first = min(self._identity, default=-1)
+        self._last = max(self._identity, default=-1)
         places: dict[int, list[int]] = {}
         owner: set[int] = set()
         for place, column in enumerate(plan.columns):
@@ -183,8 +186,9 @@ class TableFold:
 
     def insert(self, frame: bytes, at: int, size: int) -> None:
         """An I message whose new tuple's marker is at `at`."""
+        data = frame
         self.inserts += 1
-        if at >= size or frame[at] != 78:
+        if at >= size or data[at] != 78:
             raise _violation("Insert: expected N.", frame, at)
         if self.refused:
             return
@@ -202,14 +206,15 @@ class TableFold:
 
     def update(self, frame: bytes, at: int, size: int) -> None:
         """A U message whose first marker is at `at`."""
+        data = frame
         self.updates += 1
         old_at = -1
         old_key: bytes | None = None
-        if at < size and (frame[at] == 75 or frame[at] == 79):
+        if at < size and (data[at] == 75 or data[at] == 79):
             old_at = at + 1
             old_key = self._walk(frame, old_at, size)
             at = self._end
-        if at >= size or frame[at] != 78:
+        if at >= size or data[at] != 78:
             raise _violation("Update: expected K, O or N, and N behind an old tuple.", frame, at)
         at += 1
         new_key = self._walk(frame, at, size)
@@ -248,8 +253,9 @@ class TableFold:
 
     def delete(self, frame: bytes, at: int, size: int) -> None:
         """A D message whose old tuple's marker is at `at`."""
+        data = frame
         self.deletes += 1
-        if at >= size or (frame[at] != 75 and frame[at] != 79):
+        if at >= size or (data[at] != 75 and data[at] != 79):
             raise _violation("Delete: expected K or O.", frame, at)
         at += 1
         key = self._walk(frame, at, size)
@@ -352,11 +358,12 @@ class TableFold:
         data = frame
         key: bytes | None = None
         wanted = 0
+        awaited = self._first
         count = self._count(frame, at, size)
         at += 2
         for position in range(count):
             end = _past(frame, at, size)
-            if position == self._identity[wanted]:
+            if position == awaited:
                 kind = data[at]
                 if kind == 117:
                     return None
@@ -366,6 +373,7 @@ class TableFold:
                 if position == self._last:
                     return key
                 wanted += 1
+                awaited = self._identity[wanted]
             at = end
         raise _violation("A tuple has fewer columns than its relation.", frame, at)
 
@@ -375,7 +383,7 @@ class TableFold:
         key: bytes | None = None
         missing: list[int] | None = None
         wanted = 0
-        is_known = not self._is_keyless
+        awaited = -1 if self._is_keyless else self._first
         count = self._count(frame, at, size)
         at += 2
         for position in range(count):
@@ -385,16 +393,16 @@ class TableFold:
                 if missing is None:
                     missing = []
                 missing.append(position)
-            if is_known and position == self._identity[wanted]:
+            if position == awaited:
                 if kind == 117:
                     key = None
-                    is_known = False
+                    awaited = -1
                 elif kind != self._kind and kind != 110:
                     raise _violation("A column of the identity is in another form than was asked for.", frame, at)
                 else:
                     key = data[at:end] if key is None else key + data[at:end]
-                    is_known = position != self._last
                     wanted += 1
+                    awaited = -1 if position == self._last else self._identity[wanted]
             at = end
         self._end = at
         self._missing = missing

@@ -10,15 +10,13 @@ PostgreSQL: sql-copy, "Text Format"; arrays, "Array Input and Output Syntax".
 from __future__ import annotations
 
 import re
-from binascii import Error, hexlify, unhexlify
+from binascii import hexlify, unhexlify
 from struct import Struct
 from typing import Final
 
 from crossfade.wire.fields import copy_escape
 
-_INT16: Final = Struct("!h")
 _INT32: Final = Struct("!i")
-_INT64: Final = Struct("!q")
 _UUID_TEXT: Final = re.compile(rb"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
 
 
@@ -67,10 +65,6 @@ def uuid_text(data: bytes, start: int) -> bytes:
 
 def uuid_bytes(text: bytes) -> bytes:
     """The reverse; empty for what is no uuid as the server prints it."""
-    if len(text) != 36 or text[8] != 45 or text[13] != 45 or text[18] != 45 or text[23] != 45:
+    if _UUID_TEXT.fullmatch(text) is None:
         return b""
-    try:
-        value = unhexlify(text.replace(b"-", b""))
-    except Error:
-        return b""
-    return value if len(value) == 16 else b""
+    return unhexlify(text.replace(b"-", b""))

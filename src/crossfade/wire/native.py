@@ -1,0 +1,59 @@
+"""Which of the hot modules run compiled: the binary beside a module, its Python source otherwise.
+
+A binary is there when the package was installed with a compiler at hand, or after `make native`. Both forms are the
+same source and pass the same tests; `CROSSFADE_UNCOMPILED=1` in the environment chooses Python. Refuses to know what
+the modules do. The invariant: a binary older than the sources it was made of is never imported from a source checkout,
+so an edit is never hidden by what was built before it; the module is then its Python source, and `forms` says so.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from importlib.abc import MetaPathFinder
+from importlib.machinery import EXTENSION_SUFFIXES, ModuleSpec
+from pathlib import Path
+from types import ModuleType
+from typing import Final
+
+MODULES: Final = ("crossfade.wire.fold", "crossfade.wire.encode")
+"""The modules that setuptools compiles, as pyproject.toml lists them."""
+
+_HERE: Final = Path(__file__).parent
+_IS_CHECKOUT: Final = (_HERE.parents[2] / "pyproject.toml").is_file()
+
+
+class _PythonSource(MetaPathFinder):
+    """Finds the Python source of a hot module whose binary is unwanted or stale; leaves all else to the others."""
+
+    def find_spec(
+        self, fullname: str, path: Sequence[str] | None = None, target: ModuleType | None = None
+    ) -> ModuleSpec | None:
+        if fullname not in MODULES:
+            return None
+        source = _HERE / f"{fullname.rpartition('.')[2]}.py"
+        if not os.environ.get("CROSSFADE_UNCOMPILED") and not _is_stale(source):
+            return None
+        return importlib.util.spec_from_file_location(fullname, source)
+
+
+def _is_stale(source: Path) -> bool:
+    """Some binary of the module is older than what it is made of. An installation does not keep times in order."""
+    binaries = [binary for suffix in EXTENSION_SUFFIXES if (binary := source.with_suffix(suffix)).is_file()]
+    if not _IS_CHECKOUT or not binaries:
+        return False
+    made_of = [source, *_HERE.glob("*.pxd")]
+    return min(one.stat().st_mtime for one in binaries) < max(one.stat().st_mtime for one in made_of)
+
+
+def forms() -> Mapping[str, bool]:
+    """The hot modules imported so far, and whether each is compiled."""
+    return {name: not str(sys.modules[name].__file__).endswith(".py") for name in MODULES if name in sys.modules}
+
+
+def install() -> None:
+    """Put the choice before Python's own, which takes any binary it sees. Idempotent."""
+    if not any(isinstance(finder, _PythonSource) for finder in sys.meta_path):
+        sys.meta_path.insert(0, _PythonSource())

@@ -68,6 +68,16 @@ def _named(logged: Iterable[Logged]) -> list[str]:
     return list(names)
 
 
+def messages(transaction: Transaction, oids: Mapping[str, int]) -> list[bytes]:
+    """Its row messages and Truncates, in text."""
+    return [
+        _row(message, oids[message.table], binary=False)
+        if isinstance(message, RowMessage)
+        else encoder.truncate([oids[name] for name in message.tables], int(message.cascade))
+        for message in transaction.logged
+    ]
+
+
 class Encoding:
     """One connection's stream: a relation is described before its first change, and again now and then."""
 

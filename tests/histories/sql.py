@@ -9,7 +9,7 @@ from tests.histories.tables import SOURCE, TABLES, TOASTED, TableSpec
 from tests.histories.values import KINDS, Value, Values
 
 # Beyond what stays in line, below what an index takes.
-_LONG: Final = 2300
+LONG: Final = 2300
 
 # Rows are met in the order in which a statement lists them.
 SESSION: Final = "SET enable_hashjoin = off; SET enable_mergejoin = off; SET enable_seqscan = off; SET jit = off"
@@ -27,7 +27,7 @@ def _literal(kind: str, value: Value) -> str:
         return f"NULL::{sql}"
     text = KINDS[kind].text(value).replace("'", "''")
     if kind == "text" and text.startswith(TOASTED):
-        return f"('{text}' || repeat('x', {_LONG}))"
+        return f"('{text}' || repeat('x', {LONG}))"
     return f"'{text}'::{sql}"
 
 

@@ -18,7 +18,7 @@ import pytest
 from psycopg.conninfo import make_conninfo
 from typer.testing import CliRunner
 
-from crossfade.cli.main import app
+from crossfade.cli.commands import app
 from tests.integration.following import follow
 from tests.integration.sides import ITEMS, assert_equal, both, streaming, synced
 from tests.servers.daemon import Workspace, free_port

@@ -16,7 +16,7 @@ import psycopg
 import pytest
 from typer.testing import CliRunner, Result
 
-from crossfade.cli.main import app
+from crossfade.cli.commands import app
 from crossfade.lsn import Lsn
 from crossfade.state.leader import lock_key
 from crossfade.state.schema import statements

@@ -11,7 +11,7 @@ import pytest
 from pydantic import BaseModel
 
 from crossfade.cli import exits
-from crossfade.cli.main import app
+from crossfade.cli.commands import app
 from crossfade.faults import Fault, Policy
 from crossfade.mapping import load
 from crossfade.mapping.load import load_mapping, parse_mapping

@@ -1,0 +1,163 @@
+"""The command line: names, options and help; every command lives in a file of its own.
+
+Refuses to import anything heavy before a command needs it, so that `--help` answers at once. The invariant: arguments
+in, one call, exit code out (`exits`).
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Final
+
+import typer
+
+from crossfade.cli import exits
+
+Config = Annotated[
+    Path,
+    typer.Option(
+        "--config", "-c", envvar="CROSSFADE_CONFIG", help="The configuration file.", show_default=True, metavar="FILE"
+    ),
+]
+Json = Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")]
+DEFAULT_CONFIG: Final = Path("config/crossfade.toml")
+
+app = typer.Typer(
+    name="crossfade",
+    help="Moves a live PostgreSQL application onto a new schema without stopping it.",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,  # they print local variables, and those hold connection strings
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+class Until(StrEnum):
+    caught_up = "caught-up"
+
+
+class Goal(StrEnum):
+    copied = "copied"
+    caught_up = "caught-up"
+    verified = "verified"
+
+
+@app.command()
+def check(config: Config = DEFAULT_CONFIG, json_output: Json = False) -> None:
+    """Look for everything that would stand in the way."""
+    from crossfade.cli.check import check as call
+
+    exits.finish(lambda: call(config, json_output))
+
+
+@app.command()
+def run(
+    config: Config = DEFAULT_CONFIG,
+    until: Annotated[
+        Until | None, typer.Option("--until", help="End once what is committed now is durable on the target.")
+    ] = None,
+    no_wait: Annotated[
+        bool, typer.Option("--no-wait", help="Exit 4 at once when another instance leads, instead of standing by.")
+    ] = False,
+) -> None:
+    """The daemon: copy, then follow, until told to stop."""
+    from crossfade.cli.run import run as call
+
+    exits.finish(lambda: call(config, until_caught_up=until is Until.caught_up, no_wait=no_wait))
+
+
+@app.command()
+def status(
+    config: Config = DEFAULT_CONFIG,
+    watch: Annotated[bool, typer.Option("--watch", "-w", help="Show it again every second.")] = False,
+    json_output: Json = False,
+    fail_if_lag_above: Annotated[
+        str | None,
+        typer.Option("--fail-if-lag-above", metavar="DURATION", help="Exit 3 when lag is more (5s), or not known."),
+    ] = None,
+) -> None:
+    """Where things stand, also without a daemon."""
+    from crossfade.cli.durations import seconds
+    from crossfade.cli.status import status as call
+
+    limit = None if fail_if_lag_above is None else seconds(fail_if_lag_above, option="--fail-if-lag-above")
+    exits.finish(lambda: call(config, watch=watch, json_output=json_output, fail_if_lag_above=limit))
+
+
+@app.command()
+def wait(
+    config: Config = DEFAULT_CONFIG,
+    goal: Annotated[Goal, typer.Option("--for", help="What to wait for.")] = Goal.caught_up,
+    timeout: Annotated[str, typer.Option("--timeout", metavar="DURATION", help="Exit 3 after this long.")] = "10m",
+    json_output: Json = False,
+) -> None:
+    """Wait for the copy, or for what the source has committed now.
+
+    `caught-up`: what is committed on the source at this moment is durable on the target.
+    `copied`: every table is copied.
+    """
+    from crossfade.cli.durations import seconds
+    from crossfade.cli.wait import wait as call
+
+    limit = seconds(timeout, option="--timeout")
+    exits.finish(lambda: call(config, goal=goal.value, timeout=limit, json_output=json_output))
+
+
+@app.command()
+def pause(config: Config = DEFAULT_CONFIG) -> None:
+    """Stop reading and applying; the slot retains WAL."""
+    from crossfade.cli.control import control as call
+
+    exits.finish(lambda: call(config, "pause"))
+
+
+@app.command()
+def resume(config: Config = DEFAULT_CONFIG) -> None:
+    """Go on after a pause or, at once, after an error."""
+    from crossfade.cli.control import control as call
+
+    exits.finish(lambda: call(config, "resume"))
+
+
+@app.command()
+def teardown(
+    config: Config = DEFAULT_CONFIG,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask for the workflow's name.")] = False,
+) -> None:
+    """Remove slot, publications and our schema; no target table."""
+    from crossfade.cli.teardown import teardown as call
+
+    exits.finish(lambda: call(config, yes=yes))
+
+
+@app.command()
+def demo(
+    keep: Annotated[bool, typer.Option("--keep", help="Leave servers and daemon running at the end.")] = False,
+    live_seconds: Annotated[float, typer.Option("--seconds", min=1, help="How long the live writes go on.")] = 20,
+    rows: Annotated[int, typer.Option("--rows", min=100, help="About how many rows to begin with.")] = 200_000,
+    rate: Annotated[float, typer.Option("--rate", min=1, help="Live transactions a second.")] = 300,
+    kill: Annotated[bool, typer.Option("--kill/--no-kill", help="Kill the daemon once on the way.")] = True,
+    seed: Annotated[int, typer.Option("--seed", help="Another seed, other sample rows.")] = 2026,
+) -> None:
+    """Show it all on two servers of its own, with live writes."""
+    from crossfade.cli.demo import demo as call
+
+    exits.finish(lambda: call(keep=keep, seconds=live_seconds, rows=rows, rate=rate, kill=kill, seed=seed))
+
+
+@app.command()
+def healthcheck(config: Config = DEFAULT_CONFIG) -> None:
+    """Ask the daemon on this host whether it lives."""
+    from crossfade.cli.healthcheck import healthcheck as call
+
+    exits.finish(lambda: call(config))
+
+
+@app.command()
+def version(json_output: Json = False) -> None:
+    """Which version this is."""
+    from crossfade.cli.version import version as call
+
+    exits.finish(lambda: call(json_output))

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 
 from crossfade.faults import ProtocolViolation
 from crossfade.lsn import Lsn
-from crossfade.pgoutput.decode import decode
+from crossfade.pgoutput.decode import boundary, decode
 from crossfade.pgoutput.messages import AnyMessage, Begin, Commit, Message, Origin, Relation, Truncate, Type
 from crossfade.pgoutput.rows import FRAME_OVERHEAD, take_rows
 from crossfade.walstream import HEADER
@@ -102,7 +102,7 @@ class Assembler:
 
         Raises ProtocolViolation for an order the protocol does not have.
         """
-        message = decode(memoryview(frame)[HEADER:])
+        message = boundary(frame, HEADER) or decode(memoryview(frame)[HEADER:])
         return message, self._fed(message, frame)
 
     def _fed(self, message: AnyMessage, frame: bytes) -> Piece | None:

@@ -1,16 +1,19 @@
 """Reading COPY data from a socket without waiting for each message.
 
-One wake-up takes what the socket holds, `frames` hands out every message libpq has complete, and a tick or a kick ends
-a wait empty-handed: nothing ever wraps a read in a timeout, since cancelling one would make the driver cancel the
+One wake-up takes what the socket holds, as a list (`take`) or one by one (`frames`), and a tick or a kick ends a wait
+empty-handed: nothing ever wraps a read in a timeout, since cancelling one would make the driver cancel the
 server's work and might lose a frame already read. Refuses to know what the frames mean. The invariant: while nobody
 waits for the socket nobody reads it, so a caller that stops asking applies back-pressure.
 
-PostgreSQL: libpq-copy ("PQgetCopyData"), libpq-async ("PQconsumeInput").
+PostgreSQL: libpq-copy ("PQgetCopyData"), libpq-async ("PQconsumeInput"). socket(7): "SO_RCVLOWAT".
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import os
+import socket
 from collections.abc import Iterator
 
 import psycopg
@@ -28,6 +31,7 @@ class Drain:
         self._where = where
         self._woken = asyncio.Event()
         self._is_ending = False
+        self._gathers = 1
         self._is_exhausted = True  # libpq holds nothing complete that was not handed out
         self._is_due = False
         self.is_finished = False
@@ -40,16 +44,25 @@ class Drain:
         """Until the socket is readable (when `reading`), `tick` seconds passed, or somebody kicked."""
         loop = asyncio.get_running_loop()
         timer = loop.call_later(tick, self._woken.set)
-        socket = self._pgconn.socket
+        descriptor = self._pgconn.socket
         if reading:
-            loop.add_reader(socket, self._woken.set)
+            loop.add_reader(descriptor, self._woken.set)
         try:
             await self._woken.wait()
         finally:
             self._woken.clear()
             timer.cancel()
             if reading:
-                loop.remove_reader(socket)
+                loop.remove_reader(descriptor)
+
+    def gather(self, most: int) -> None:
+        """Let `most` bytes arrive before a wait ends by itself; 1 is at once. Kernels that cannot, do not."""
+        if most == self._gathers:
+            return
+        self._gathers = most
+        # A second descriptor for the same socket: libpq's own must not be closed by us.
+        with socket.socket(fileno=os.dup(self._pgconn.socket)) as shared, contextlib.suppress(OSError):
+            shared.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, most)
 
     def consume(self) -> None:
         """Take what has arrived, now or as soon as `frames` has handed out what was taken before. Raises Transient when
@@ -100,17 +113,37 @@ class Drain:
         return not self._is_exhausted
 
     def take(self, most: int, most_bytes: int) -> list[bytes]:
-        """Complete messages, as many as there are, until `most` or `most_bytes` is reached; each is a copy of ours.
-
-        Raises the server's error as a Fault.
+        """What has arrived, complete messages only, until `most` of them or `most_bytes` are reached or the socket is
+        empty; each is a copy of ours. `holds_more` says that there may be more. Raises the server's error as a Fault.
         """
         taken: list[bytes] = []
-        held = 0
-        for frame in self.frames():
-            taken.append(bytes(frame))
-            held += len(frame)
-            if len(taken) >= most or held >= most_bytes:
-                break
+        if self._is_ending:
+            self._finish()
+            return taken
+        get, append, held = self._pgconn.get_copy_data, taken.append, 0
+        brought = True  # the last look at the socket brought a message
+        self._is_exhausted = False
+        try:
+            while held < most_bytes and len(taken) < most:
+                size, view = get(1)
+                if size > 0:
+                    append(bytes(view))
+                    del view  # of two huge frames in a row, not four copies
+                    held += size
+                    brought = True
+                elif size < 0:
+                    self._is_ending = self._is_exhausted = True
+                    self._finish()
+                    break
+                elif brought:
+                    # Only now: libpq doubles its buffer when it is asked while that is full.
+                    self._consume()
+                    brought = False
+                else:
+                    self._is_exhausted = True
+                    break
+        except psycopg.OperationalError:
+            raise self._ended() from None
         return taken
 
     def _finish(self) -> None:

@@ -38,6 +38,11 @@ _PERSIST_EVERY: Final = 10.0
 _FRAMES: Final = 2000
 _BYTES: Final = 1024 * 1024
 _ACK_EVERY: Final = 0.25
+# While a stream flows faster than this (bytes a second), a wake-up waits for so many bytes or so many seconds: one for
+# each message costs us and the walsender more than the messages do. Below it nothing ever waits.
+_FLOWS: Final = 2_000_000
+_GATHER_BYTES: Final = 64 * 1024
+_GATHER_SECONDS: Final = 0.004
 
 
 class StreamReader:
@@ -82,6 +87,7 @@ class StreamReader:
         self._persisted_at = 0.0
         self._persist_now = False
         self._offered = start
+        self._flow = _Flow()
         self.heard_at = time.monotonic()
         self.is_listening = False  # not while paused, ending, or waiting for the target
 
@@ -113,7 +119,9 @@ class StreamReader:
             if reads:
                 self._read()
             await self._answer()
-            await self._drain.wait(self._tick(), reading=reads)
+            flows = reads and self._flow.is_fast(time.monotonic())
+            self._drain.gather(_GATHER_BYTES if flows else 1)
+            await self._drain.wait(_GATHER_SECONDS if flows else self._tick(), reading=reads)
         await self._send_status(reply=False)
         await self._end()
 
@@ -152,7 +160,6 @@ class StreamReader:
     def _read(self) -> None:
         """Take what has arrived, up to a slice of work or a full pipe."""
         try:
-            self._drain.consume()
             frames = self._drain.take(_FRAMES, _BYTES)
             keepalives = self._assemble(frames)
         except Fault as fault:
@@ -166,6 +173,7 @@ class StreamReader:
                 # It is inside libpq, of which the socket knows nothing.
                 self._drain.kick()
             received = sum(map(len, frames))
+            self._flow.saw(received)
             self.heard_at = time.monotonic()
             self._listener(
                 Received(
@@ -290,6 +298,28 @@ class StreamReader:
             await flush(self._connection)
         except psycopg.OperationalError:
             return
+
+
+class _Flow:
+    """How fast bytes come, over the last few milliseconds."""
+
+    _WINDOW: Final = 0.005
+
+    def __init__(self) -> None:
+        self._since = 0.0
+        self._seen = 0
+        self._is_fast = False
+
+    def saw(self, size: int) -> None:
+        self._seen += size
+
+    def is_fast(self, now: float) -> bool:
+        """Whether they come faster than `_FLOWS`; `now` is any clock's seconds."""
+        passed = now - self._since
+        if passed >= self._WINDOW:
+            self._is_fast = self._seen >= _FLOWS * passed
+            self._since, self._seen = now, 0
+        return self._is_fast
 
 
 _OPERATIONS: Final = {

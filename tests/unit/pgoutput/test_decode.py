@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from crossfade.catalog import ReplicaIdentity, TableName
 from crossfade.faults import ProtocolViolation
 from crossfade.lsn import Lsn
-from crossfade.pgoutput.decode import decode
+from crossfade.pgoutput.decode import boundary, decode
 from crossfade.pgoutput.messages import (
     UNCHANGED,
     AnyMessage,
@@ -293,3 +293,26 @@ def test_there_are_captures_of_two_versions() -> None:
 def captured(path: Path) -> list[bytes]:
     """One frame per line, in hex; lines beginning with # say where they come from."""
     return [bytes.fromhex(line) for line in path.read_text().splitlines() if line and not line.startswith("#")]
+
+
+# boundaries, read in one step -----------------------------------------------------------------------------------------
+
+u64s, i64s, u32s = st.integers(0, 2**64 - 1), st.integers(-(2**63), 2**63 - 1), st.integers(0, 2**32 - 1)
+
+
+@given(u64s, u64s, i64s, u32s)
+def test_begin_and_commit_are_the_same_by_the_short_way(lsn: int, end: int, time: int, xid: int) -> None:
+    for message in (encode.begin(lsn, time, xid), encode.commit(lsn, end, time)):
+        assert boundary(b"head" + message, 4) == decode(message)
+
+
+@given(st.one_of(st.binary(max_size=40), st.binary(min_size=20, max_size=25).map(lambda rest: b"B" + rest),
+                 st.binary(min_size=24, max_size=27).map(lambda rest: b"C" + rest)))  # fmt: skip
+def test_the_short_way_takes_nothing_that_the_decoder_refuses(message: bytes) -> None:
+    read = boundary(message, 0)
+    if read is not None:
+        assert decode(message) == read
+
+
+def test_a_commit_with_flags_is_left_to_the_decoder() -> None:
+    assert boundary(encode.commit(1, 2, 3, flags=1), 0) is None

@@ -17,7 +17,10 @@ class Library:
         self.pgconn = self
         self._arriving = (memoryview(b"%d" % number) for number in itertools.count())
 
+        self.looks = 0
+
     def consume_input(self) -> None:
+        self.looks += 1
         self.held += itertools.islice(self._arriving, max(4, len(self.held)))
 
     def get_copy_data(self, _asynchronous: int) -> tuple[int, memoryview]:
@@ -39,3 +42,32 @@ def test_a_reader_that_takes_little_at_a_time_does_not_make_the_library_hoard() 
             break
         assert len(library.held) <= 4
     assert taken == list(range(20))
+
+
+def test_what_is_taken_at_once_ends_with_the_limit_and_what_the_library_holds_comes_first() -> None:
+    library = Library()
+    drain = Drain(cast(Connection, library), where="source")
+    taken = drain.take(3, 1 << 20)
+    assert drain.holds_more
+    taken += drain.take(100, 5)
+    assert [int(frame) for frame in taken] == list(range(8))
+    assert all(type(frame) is bytes for frame in taken), "copies: the library's memory is given back"
+    assert library.looks == 2
+
+
+class Quiet(Library):
+    """A server that sent five messages and then nothing."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._arriving = iter([memoryview(b"%d" % number) for number in range(5)])
+
+
+def test_what_has_arrived_is_taken_at_once_and_nothing_more() -> None:
+    library = Quiet()
+    drain = Drain(cast(Connection, library), where="source")
+    assert drain.take(100, 1 << 20) == [b"0", b"1", b"2", b"3", b"4"]
+    assert not drain.holds_more
+    looks = library.looks
+    assert drain.take(100, 1 << 20) == []
+    assert library.looks == looks + 1

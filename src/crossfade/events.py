@@ -115,7 +115,8 @@ class Applied:
 
     `commit_times` are the source's commit times (unix seconds, source clock) of the transactions in it, and
     `committed_at` the same clock's best estimate of now; `changes` counts what was written, `conflicts` what was
-    expected and not found, by (table, kind) with kind missing_row; `by_level` is the level of apply.
+    expected and not found, by (table, kind) with kind missing_row; `by_level` is the level of apply, `reason` why it
+    was none faster ('' for the fastest).
     """
 
     end_lsn: Lsn
@@ -129,6 +130,7 @@ class Applied:
     commit_times: tuple[float, ...]
     committed_at: float
     by_level: str
+    reason: str = ""
 
 
 @dataclass(frozen=True, slots=True)

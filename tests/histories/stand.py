@@ -31,8 +31,10 @@ from crossfade.session.introspect import read_catalog
 from crossfade.state import schema
 from crossfade.target import idmap, progress
 from crossfade.target.apply import Applier
+from crossfade.target.gather import Gatherer
 from crossfade.target.progress import Position, SourceIdentity
 from crossfade.target.replay import Replayer
+from crossfade.target.sets import SetLevel
 from crossfade.wire.form import Form, stream_form
 from tests.histories.frames import START, Encoding, end_lsn
 from tests.histories.stories import NULL, SEPARATOR, Shown, Story, reading
@@ -128,7 +130,11 @@ class Side:
                 for (table, operation), times in event.changes.items():
                     outcome.changes[f"{table.name} {operation.name}"] += times
 
-        applier = self._applier(way, pipe, outcome, listen, replica_role=replica_role)
+        form = Form.BINARY if way.binary else Form.TEXT
+        gatherer = Gatherer(
+            pipe, self.plan, form=form, from_lsn={}, batch_bytes=way.batch_bytes, folds=way.apply == "fast"
+        )
+        applier = self._applier(form, pipe, gatherer, outcome, listen, replica_role=replica_role)
         empty: Shown = {name: Counter() for name in story.tables}
         after: list[Shown] = [empty]
         for stretch in story.stretches:
@@ -137,11 +143,13 @@ class Side:
                 for piece in _pieces(assembler, encoding.frames(transaction)):
                     pipe.put(piece)
             pipe.put(EndOfStream())
+            folding = asyncio.create_task(gatherer.run())
             try:
                 await applier.run()
-                pipe.take()
             except Fault as fault:
                 outcome.fault = fault
+            finally:
+                folding.cancel()
             done = self._where(after)
             outcome.transactions = done
             self._check(outcome, story, after, done)
@@ -179,22 +187,23 @@ class Side:
             fault = f"stopped by {type(outcome.fault).__name__}: {outcome.fault}" if outcome.fault else "no fault"
             raise Disagreement("\n".join([f"after transaction {done} ({fault}; {dict(outcome.levels)}):", *wrong]))
 
-    def _applier(self, way: Way, pipe: Pipe, outcome: Outcome, listen: Any, *, replica_role: bool) -> Applier:
+    def _applier(
+        self, form: Form, pipe: Pipe, gatherer: Gatherer, outcome: Outcome, listen: Any, *, replica_role: bool
+    ) -> Applier:
+        ids, clocks = make_ids(self.plan), zones(self.plan)
         replayer = Replayer(
-            self._connection,
-            self.plan,
-            ids=make_ids(self.plan),
-            zones=zones(self.plan),
-            from_lsn={},
-            replica_role=replica_role,
-            form=Form.BINARY if way.binary else Form.TEXT,
+            self._connection, self.plan, ids=ids, zones=clocks, from_lsn={}, replica_role=replica_role, form=form
         )
+        sets = SetLevel(replayer.pipeline, self.plan, ids=ids, zones=clocks, form=form, replica_role=replica_role)
         return Applier(
             self._connection,
             replayer,
+            sets,
             Position(_WORKFLOW, end_lsn=Lsn(START), epoch=1),
+            gatherer,
             pipe,
-            batch_bytes=way.batch_bytes,
+            ids=ids,
+            replica_role=replica_role,
             durable=lambda position: outcome.acknowledged.append(int(position)),
             idle_persisted=lambda position: None,
             listener=listen,

@@ -1,6 +1,7 @@
 """Following the source: the reader, the applier, what lies between them, and what watches over the publications.
 
     ├── stream.read          the replication connection
+    ├── apply.fold           what has arrived, gathered and folded while the target is busy
     ├── apply.0              the target connection that leads and moves the position
     ├── publication.guard    what is published, every ten seconds
     └── caughtup.watch       catchup -> streaming; ends `run --until caught-up`
@@ -34,8 +35,10 @@ from crossfade.settings import Settings
 from crossfade.source import appended, slot
 from crossfade.source.stream import StreamReader
 from crossfade.target.apply import Applier
+from crossfade.target.gather import Gatherer
 from crossfade.target.progress import Position, Progress
 from crossfade.target.replay import Replayer
+from crossfade.target.sets import SetLevel
 from crossfade.wire.ids import allocator
 from crossfade.wire.idstate import IdState
 from crossfade.wire.zones import Zone
@@ -114,20 +117,27 @@ class Streaming:
             ledger.idle_persisted(position)
             reader.kick()
 
+        ids, clocks = make_ids(plan), zones(plan)
+        replayer = Replayer(
+            target, plan, ids=ids, zones=clocks, from_lsn=from_lsns, replica_role=self._replica_role, form=Form.TEXT
+        )
+        gatherer = Gatherer(
+            pipe,
+            plan,
+            form=Form.TEXT,
+            from_lsn=from_lsns,
+            batch_bytes=settings.batch_bytes,
+            folds=settings.apply == "fast",
+        )
         applier = Applier(
             target,
-            Replayer(
-                target,
-                plan,
-                ids=make_ids(plan),
-                zones=zones(plan),
-                from_lsn=from_lsns,
-                replica_role=self._replica_role,
-                form=Form.TEXT,
-            ),
+            replayer,
+            SetLevel(replayer.pipeline, plan, ids=ids, zones=clocks, form=Form.TEXT, replica_role=self._replica_role),
             Position(self._settings.name, end_lsn=stored.end_lsn, epoch=epoch),
+            gatherer,
             pipe,
-            batch_bytes=settings.batch_bytes,
+            ids=ids,
+            replica_role=self._replica_role,
             durable=made_durable,
             idle_persisted=idle_persisted,
             listener=self._listener,
@@ -146,6 +156,7 @@ class Streaming:
         try:
             async with asyncio.TaskGroup() as group:
                 group.create_task(reader.run(), name="stream.read")
+                group.create_task(gatherer.run(), name="apply.fold")
                 group.create_task(self._apply(applier, reader), name="apply.0")
                 group.create_task(guard.run(), name="publication.guard")
                 group.create_task(self._caught_up(ledger, reader, from_lsns), name="caughtup.watch")
@@ -228,10 +239,11 @@ class Streaming:
 
 def make_ids(plan: Plan) -> dict[str, IdState]:
     """Empty caches over the kept maps, one per keyspace."""
-    return {
-        name: IdState(keyspace, allocator(keyspace, clock=_milliseconds, randomness=os.urandom))
-        for name, keyspace in plan.keyspaces.items()
-    }
+    made: dict[str, IdState] = {}
+    for name, keyspace in plan.keyspaces.items():
+        make = allocator(keyspace, clock=_milliseconds, randomness=os.urandom)
+        made[name] = IdState(keyspace, make, allocate_many=make.many)
+    return made
 
 
 def zones(plan: Plan) -> dict[str, Zone]:

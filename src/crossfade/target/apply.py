@@ -1,18 +1,22 @@
-"""The applier: takes pieces from the pipe, decides what becomes one target transaction, commits, and tells.
+"""The applier: takes batches as they are gathered, chooses the level that applies them, commits, and tells.
 
-Whole source transactions that have gathered while the target was busy become one target transaction; a transaction
-too large for that is applied in pieces inside a target transaction of its own. Should a batch fail, it is rolled back
-and its transactions are applied one by one, so that the good ones become durable and the bad one stands alone.
-Refuses to know how a change is written (`replay`) or what may be acknowledged (`ledger`). The invariant: nothing is
-committed before the source's Commit was seen (promise 3), and every COMMIT carries the position it brings us to
-(promise 2).
+    set      one statement for all rows of a kind in a table; one target transaction for the whole batch
+    final    the same for values and keys that move between rows: all touched rows out, then in again (replica role)
+    exact    change by change in source order; should a batch fail, one target transaction per source transaction,
+             so that the good ones become durable and the bad one stands alone (and is tried in final state once)
+
+A level that meets anything unexpected takes back what it did and leaves the batch to the next; only what the exact
+path refuses is an error. A transaction too large for a batch is applied in pieces inside a target transaction of its
+own, each piece by the same levels, a savepoint before it. Refuses to know how rows are written (`sets`, `replay`) or
+what may be acknowledged (`ledger`). The invariant: nothing is committed before the source's Commit was seen
+(promise 3), and every COMMIT carries the position it brings us to (promise 2).
 """
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import datetime
 from typing import Final
 
@@ -25,9 +29,14 @@ from crossfade.lsn import Lsn
 from crossfade.pgoutput.assemble import Piece
 from crossfade.pipe import EndOfStream, Idle, Pipe
 from crossfade.session.connect import Connection, server_fault
+from crossfade.target import idmap
+from crossfade.target.gather import Gatherer, Ready
 from crossfade.target.progress import Position
-from crossfade.target.replay import Replayer, Tally
+from crossfade.target.replay import Replayer
+from crossfade.target.sets import SESSION, SetLevel, Unfit
+from crossfade.target.tally import Tally
 from crossfade.wire.batch import Batch
+from crossfade.wire.idstate import IdState
 
 # Microseconds between 1970-01-01 and 2000-01-01: PostgreSQL's epoch.
 _POSTGRES_EPOCH: Final = 946_684_800
@@ -42,23 +51,30 @@ SamplePassed = Callable[[Lsn], datetime | None]
 _COMMIT_AFTER: Final = 0.5
 _SLICE: Final = 100
 
+# A unique key or an exclusion constraint refused a row that another row may be about to make room for.
+_TAKEN: Final = frozenset({"23505", "23P01"})
+
 
 class Applier:
     """One ordered apply. `durable` is called after each COMMIT returned, in order, with the position it made durable,
     and `idle_persisted` when that brought no rows.
 
-    `source_now` is the source's clock now (unix seconds), by the last sample; `sample_passed` the time of the newest
-    sample a position has passed.
+    `gatherer` runs as a task of its own beside `run`; `pipe` is told what has been let go of. `source_now` is the
+    source's clock now (unix seconds), by the last sample; `sample_passed` the time of the newest sample a position has
+    passed. `replica_role` says that we may set session_replication_role.
     """
 
     def __init__(
         self,
         connection: Connection,
         replayer: Replayer,
+        sets: SetLevel,
         position: Position,
+        gatherer: Gatherer,
         pipe: Pipe,
         *,
-        batch_bytes: int,
+        ids: Mapping[str, IdState],
+        replica_role: bool,
         durable: MadeDurable,
         idle_persisted: IdlePersisted,
         listener: Listener,
@@ -68,9 +84,12 @@ class Applier:
     ) -> None:
         self._connection = connection
         self._replayer = replayer
+        self._sets = sets
         self._position = position
+        self._gatherer = gatherer
         self._pipe = pipe
-        self._batch_bytes = batch_bytes
+        self._ids = ids
+        self._replica_role = replica_role
         self._durable = durable
         self._idle_persisted = idle_persisted
         self._listener = listener
@@ -78,6 +97,7 @@ class Applier:
         self._sample_passed = sample_passed
         self._is_paused = is_paused
         self._busy_since: float | None = None
+        self._taken: Ready | None = None
 
     def busy_for(self) -> float:
         """Seconds since the statement run in flight began; 0 while waiting for something to apply."""
@@ -88,62 +108,112 @@ class Applier:
 
         No name here holds a piece while another is waited for: one may be a gigabyte.
         """
+        try:
+            await self._connection.execute(SESSION)
+        except psycopg.Error as error:
+            raise server_fault(error, where="target, preparing the session") from None
         while True:
             self._busy_since = None
-            await self._pipe.arrived()
+            await self._gatherer.ready()
             self._busy_since = time.monotonic()
-            coming = self._coming()
-            if coming is EndOfStream:
+            self._taken = self._gatherer.take()
+            if isinstance(self._taken, EndOfStream):
                 return
-            if coming is Idle:
-                await self._idle()
-            elif coming is Piece:
-                await self._apply(self._gather())
+            if isinstance(self._taken, Idle):
+                await self._idle(self._taken.position)
+            elif self._taken.is_whole:
+                await self._apply(self._batch())
             elif await self._in_pieces():
                 return
 
-    def _coming(self) -> type[EndOfStream | Idle | Piece] | None:
-        """What is next in the pipe: for a Piece, a whole transaction; None: the first piece of a large one."""
-        item = self._pipe.peek()
-        if isinstance(item, Piece):
-            return Piece if item.is_whole else None
-        return type(item) if item is not None else Idle
+    def _batch(self) -> Batch:
+        """The batch that was taken, which is nobody else's from now on."""
+        batch, self._taken = self._taken, None
+        assert isinstance(batch, Batch)
+        return batch
 
-    def _gather(self) -> Batch:
-        """Every whole transaction that has arrived meanwhile, within the limit: many when behind, few when idle."""
-        pieces: list[Piece] = []
-        cost = 0
-        while cost < self._batch_bytes:
-            following = self._pipe.peek()
-            if not isinstance(following, Piece) or not following.is_whole:
-                break
-            self._pipe.take()
-            pieces.append(following)
-            cost += following.cost
-        return Batch(pieces)
+    # whole transactions --------------------------------------------------------------------------------------------
 
     async def _apply(self, batch: Batch) -> None:
-        """Apply a batch, in as many target transactions as its time takes."""
         try:
-            rest: Batch | None = batch
+            reason = batch.reason or await self._as_sets(batch)
+            rest: Batch | None = batch if reason else None
             while rest is not None:
-                rest = rest.after(await self._some(rest))
+                rest = rest.after(await self._some(rest, reason))
         finally:
             self._pipe.released(batch.cost)
 
-    async def _some(self, batch: Batch) -> int:
-        """Apply the beginning of a batch, or all of it one by one when it fails; returns how many transactions."""
+    async def _as_sets(self, batch: Batch) -> str:
+        """Apply a batch as sets, in final state if need be; returns why not, or ''."""
+        is_final, reason = False, ""
+        if any(table.has_moves for table in batch.tables.values()):
+            is_final, reason = True, "moves"
+        while not is_final or self._replica_role:
+            started = time.monotonic()
+            self._busy_since = started
+            try:
+                await self._set_transaction(batch, started, is_final=is_final, reason=reason)
+                return ""
+            except Unfit as unfit:
+                await self._take_back()
+                if is_final or unfit.reason != "unique":
+                    return unfit.reason
+                is_final, reason = True, unfit.reason
+            except (RowRefused, PlanMismatch, Refused):
+                # Refused by the codec, by a policy or at COMMIT by a deferred check: the exact path says which row's.
+                await self._take_back()
+                return "refused"
+            except Rebuild:
+                await self._take_back()
+                return "ids"
+            except Fault:
+                await self._take_back()
+                raise
+        return reason
+
+    async def _set_transaction(self, batch: Batch, started: float, *, is_final: bool, reason: str) -> None:
+        replayer = self._replayer
+        opening = replayer.opening()
+        for state in self._ids.values():
+            state.begin_transaction()
+        tables = self._sets.tables(batch)
+        await self._sets.identify(tables, replayer.remarks.orphans)
+        replayer.settle_orphans(batch.pieces[0].begin.final_lsn)
+        await self._sets.apply(tables, replayer.tally, is_final=is_final, first=opening)
+        replayer.tally.ids_created += await idmap.write_many(replayer.pipeline, self._ids)
+        await self._commit(batch, started, "final" if is_final else "set", reason)
+
+    async def _some(self, batch: Batch, reason: str) -> int:
+        """Apply the beginning of a batch exactly, all of it one by one when it fails; returns how many transactions."""
         self._busy_since = time.monotonic()
         try:
-            return await self._transaction(batch, "exact")
+            return await self._transaction(batch, "exact", reason)
         except (RowRefused, PlanMismatch, Refused, Rebuild) as fault:
             if len(batch.pieces) == 1 and not isinstance(fault, Rebuild):
-                raise
+                await self._alone(batch.pieces[0], fault)
+                return 1
         for piece in batch.pieces:
-            await self._transaction(Batch([piece]), "exact_single")
+            try:
+                await self._transaction(Batch([piece]), "exact_single", reason)
+            except RowRefused as fault:
+                await self._alone(piece, fault)
         return len(batch.pieces)
 
-    async def _transaction(self, batch: Batch, level: str) -> int:
+    async def _alone(self, piece: Piece, fault: Fault) -> None:
+        """A transaction that the exact path could not apply: values may have to change places at once. Else `fault`."""
+        batch = self._gatherer.folded(piece) if fault.sqlstate in _TAKEN and self._replica_role else None
+        if batch is None or batch.reason:
+            raise fault
+        try:
+            await self._set_transaction(batch, time.monotonic(), is_final=True, reason="unique")
+        except (Unfit, RowRefused, PlanMismatch, Refused, Rebuild):
+            await self._take_back()
+            raise fault from None
+        except Fault:
+            await self._take_back()
+            raise
+
+    async def _transaction(self, batch: Batch, level: str, reason: str) -> int:
         """Apply transactions as one target transaction; returns how many: those that fit into its time."""
         started = time.monotonic()
         await self._replayer.begin()
@@ -152,57 +222,119 @@ class Applier:
             while done == 0 or (done < len(batch.pieces) and time.monotonic() - started < _COMMIT_AFTER):
                 await self._replayer.apply(batch.pieces[done : done + _SLICE])
                 done = min(len(batch.pieces), done + _SLICE)
-            await self._commit(batch.first(done), started, level)
+            await self._commit(batch.first(done), started, level, reason)
         except Fault:
             await self._take_back()
             raise
         return done
 
+    # a large transaction -------------------------------------------------------------------------------------------
+
     async def _in_pieces(self) -> bool:
         """Apply one large transaction; True when the stream ended inside it (dropped: the source sends it again)."""
         started = time.monotonic()
         await self._replayer.begin()
-        piece = self._pipe.take()
+        batch: Batch | None = self._batch()
+        slowest, why = 0, ""
         try:
             while True:
-                assert isinstance(piece, Piece)
-                await self._replayer.apply([piece])
-                await self._replayer.write_ids()
-                self._pipe.released(piece.cost)
-                if piece.commit is not None:
+                assert batch is not None
+                level, reason = await self._piece(batch)
+                if level > slowest:
+                    slowest, why = level, reason
+                self._pipe.released(batch.cost)
+                if batch.pieces[-1].commit is not None:
                     break
                 if failpoints.is_on("cut_transactions"):
                     await self._connection.execute("COMMIT")
                     self._replayer.committed()
                     await self._replayer.begin()
-                self._busy_since = piece = None
-                piece = await self._next_piece()
+                self._busy_since = batch = None
+                batch = await self._next_piece()
                 self._busy_since = time.monotonic()
-                if piece is None:
+                if batch is None:
                     await self._take_back()
                     return True
-            await self._commit(Batch([piece]), started, "exact_pieces")
+            await self._commit(batch, started, _IN_PIECES[slowest], why)
         except Fault:
             await self._take_back()
             raise
         return False
 
-    async def _next_piece(self) -> Piece | None:
-        while (item := self._pipe.take()) is None:
+    async def _piece(self, batch: Batch) -> tuple[int, str]:
+        """Apply one piece; returns its level's place in _IN_PIECES, and why it was no lower."""
+        piece = batch.pieces[0]
+        if piece.is_first:
+            for state in self._ids.values():
+                state.begin_transaction()
+        reason = batch.reason
+        if not reason and any(state.has_aliases for state in self._ids.values()):
+            reason = "id_moved"  # cascades follow, and only the exact path knows what a former key means to them
+        if not reason:
+            level, reason = await self._piece_as_sets(batch)
+            if level < _EXACT:
+                return level, reason
+        await self._replayer.apply(batch.pieces)
+        await self._replayer.write_ids()
+        return _EXACT, reason
+
+    async def _piece_as_sets(self, batch: Batch) -> tuple[int, str]:
+        """`_as_sets` for a piece, behind a savepoint. Ids made for it are written before that, and stay."""
+        replayer = self._replayer
+        await replayer.settle()
+        try:
+            tables = self._sets.tables(batch)
+            await self._sets.identify(tables, replayer.remarks.orphans)
+        except (Unfit, PlanMismatch, Refused):
+            return _EXACT, "refused"
+        replayer.tally.ids_created += await idmap.write_many(replayer.pipeline, self._ids)
+        is_final, reason = False, ""
+        if any(table.has_moves for table in batch.tables.values()):
+            is_final, reason = True, "moves"
+        while not is_final or self._replica_role:
+            await self._say("SAVEPOINT piece")
+            try:
+                await self._sets.apply(tables, replayer.tally, is_final=is_final, first=())
+                await self._say("RELEASE SAVEPOINT piece")  # thousands of them must not nest
+            except Unfit as unfit:
+                await self._say("ROLLBACK TO SAVEPOINT piece")
+                await self._say("RELEASE SAVEPOINT piece")
+                if is_final or unfit.reason != "unique":
+                    return _EXACT, unfit.reason
+                is_final, reason = True, unfit.reason
+                continue
+            piece = batch.pieces[0]
+            if piece.commit is not None:
+                replayer.settle_orphans(piece.begin.final_lsn)
+            return int(is_final), reason
+        return _EXACT, reason
+
+    async def _say(self, text: str) -> None:
+        try:
+            await self._connection.execute(text.encode())
+        except psycopg.Error as error:
+            raise server_fault(error, where="target, inside a large transaction") from None
+
+    async def _next_piece(self) -> Batch | None:
+        while True:
             if self._is_paused():
                 # An open transaction holds locks; it is given back, and read again after `resume`.
                 raise Rebuild("Paused in the middle of a large transaction.", where="target")
             try:
-                await asyncio.wait_for(self._pipe.arrived(), 1.0)
+                await asyncio.wait_for(self._gatherer.ready(), 1.0)
+                break
             except TimeoutError:
                 continue
+        item = self._gatherer.take()
         if isinstance(item, EndOfStream):
             return None
-        if not isinstance(item, Piece) or item.is_first:
+        if not isinstance(item, Batch) or item.pieces[0].is_first:
             raise ProtocolViolation("another transaction began inside one applied in pieces", tag="B", offset=0)
         return item
 
-    async def _commit(self, batch: Batch, started: float, level: str) -> None:
+    # the end of it -------------------------------------------------------------------------------------------------
+
+    async def _commit(self, batch: Batch, started: float, level: str, reason: str) -> None:
         end = batch.end_lsn
         await self._replayer.write_ids()
         await self._move(end)
@@ -215,6 +347,7 @@ class Applier:
                 seconds=time.monotonic() - started,
                 now=self._source_now(),
                 level=level,
+                reason=reason,
             )
         )
 
@@ -230,10 +363,8 @@ class Applier:
         failpoints.reached("after_commit")
         self._position.moved(end)
 
-    async def _idle(self) -> None:
+    async def _idle(self, position: Lsn) -> None:
         """Write a drained position before it is acknowledged: a source ahead of our record looks like a gap."""
-        item = self._pipe.take()
-        position = item.position if isinstance(item, Idle) else self._position.end_lsn
         if position <= self._position.end_lsn:
             return
         try:
@@ -255,7 +386,12 @@ class Applier:
             return
 
 
-def _applied(batch: Batch, tally: Tally, *, seconds: float, now: float, level: str) -> Applied:
+# Levels of a large transaction: that of its slowest piece.
+_IN_PIECES: Final = ("set_pieces", "final_pieces", "exact_pieces")
+_EXACT: Final = 2
+
+
+def _applied(batch: Batch, tally: Tally, *, seconds: float, now: float, level: str, reason: str) -> Applied:
     return Applied(
         end_lsn=batch.end_lsn,
         transactions=len(batch.pieces),
@@ -268,4 +404,5 @@ def _applied(batch: Batch, tally: Tally, *, seconds: float, now: float, level: s
         commit_times=tuple(piece.begin.commit_time / 1e6 + _POSTGRES_EPOCH for piece in batch.pieces),
         committed_at=now,
         by_level=level,
+        reason=reason,
     )

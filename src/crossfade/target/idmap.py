@@ -7,16 +7,23 @@ uses them (edge-cases 0.13); during the copy, by one allocator that commits befo
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
-from itertools import groupby
+from collections.abc import Collection, Iterable, Mapping
+from typing import Final
 
 import psycopg
 
 from crossfade import statements
 from crossfade.faults import Rebuild
 from crossfade.mapping.plan import Keyspace
-from crossfade.session.connect import Connection, server_fault
+from crossfade.session.connect import Connection, result_fault, server_fault
+from crossfade.target import setforms
+from crossfade.target.pipeline import Pipeline, Statement, StatementFailed
+from crossfade.wire.fields import copy_escape
 from crossfade.wire.idstate import Created, IdState, Moved
+
+# New ids from which COPY is cheaper than two arrays, and lines handed over at a time.
+_COPY_FROM: Final = 200
+_CHUNK: Final = 4096
 
 
 async def create_tables(connection: Connection, keyspaces: Iterable[Keyspace]) -> None:
@@ -48,34 +55,99 @@ async def load_all(connection: Connection, states: Mapping[str, IdState], wanted
             await load(connection, states[name], olds)
 
 
+async def look_up(pipeline: Pipeline, states: Mapping[str, IdState], wanted: Mapping[str, set[bytes]]) -> None:
+    """The same in one round trip for all keyspaces, for many ids."""
+    asked: list[tuple[IdState, set[bytes]]] = []
+    calls: list[Statement] = []
+    for name, olds in wanted.items():
+        missing = states[name].missing(olds) if olds else set()
+        if missing:
+            asked.append((states[name], missing))
+            calls.append(Statement(setforms.look_up_ids(states[name].keyspace), [_array(sorted(missing))]))
+    if not asked:
+        return
+    try:
+        results = await pipeline.results(calls)
+    except StatementFailed as failed:
+        raise result_fault(failed.result, where="target, reading the id maps") from None
+    for (state, missing), result in zip(asked, results, strict=True):
+        for row in range(result.ntuples):
+            old, new = result.get_value(row, 0), result.get_value(row, 1)
+            assert old is not None
+            assert new is not None
+            state.learn(old, new)
+        state.learn_absent(missing)
+
+
+def _array(texts: Iterable[bytes]) -> bytes:
+    """The literal of a text[]; what is no number is quoted, since it might read NULL."""
+    return b"{" + b",".join([text if text.isdigit() else _quoted(text) for text in texts]) + b"}"
+
+
+def _quoted(text: bytes) -> bytes:
+    return b'"' + text.replace(b"\\", b"\\\\").replace(b'"', b'\\"') + b'"'
+
+
+async def write_many(pipeline: Pipeline, states: Mapping[str, IdState]) -> int:
+    """`write` for many new ids: few are inserted in one statement, many by COPY. Returns how many.
+
+    Raises Rebuild when another stream was first.
+    """
+    created = 0
+    for state in states.values():
+        for run in state.take_writes():
+            if isinstance(run, Moved):
+                raise ValueError("keys that move are for the exact path")
+            try:
+                await _write_run(pipeline, state.keyspace, run)
+            except StatementFailed as failed:
+                if failed.sqlstate == "23505":
+                    raise _others_first(state.keyspace) from None
+                raise result_fault(failed.result, where=f"target crossfade.id_{state.keyspace.name}") from None
+            created += len(run.olds)
+        state.written()
+    return created
+
+
+async def _write_run(pipeline: Pipeline, keyspace: Keyspace, run: Created) -> None:
+    if len(run.olds) < _COPY_FROM:
+        texts = setforms.add_ids(keyspace)
+        (count,) = await pipeline.run([Statement(texts, [_array(run.olds), _array(run.news)])])
+        if count != len(run.olds):
+            raise _others_first(keyspace)
+        return
+    lines = [b"%b\t%b\n" % (copy_escape(old), copy_escape(new)) for old, new in zip(run.olds, run.news, strict=True)]
+    chunks = (b"".join(lines[start : start + _CHUNK]) for start in range(0, len(lines), _CHUNK))
+    await pipeline.copy(setforms.copy_ids(keyspace), chunks)
+
+
+def _others_first(keyspace: Keyspace) -> Rebuild:
+    return Rebuild(
+        "Another stream wrote some of the same ids first; they are read again.",
+        where=f"target crossfade.id_{keyspace.name}",
+    )
+
+
 async def write(connection: Connection, state: IdState) -> int:
     """Write what was allocated and moved, in order, inside the caller's transaction; returns how many are new.
 
     Another stream may share the map and have been quicker: then nothing may be kept, and everything is read again.
     """
     created = 0
-    for kind, group in groupby(state.take_writes(), key=type):
-        writes = list(group)
-        if kind is Created:
-            created += await _add(connection, state.keyspace, [write for write in writes if isinstance(write, Created)])
-        else:
-            for move in writes:
-                assert isinstance(move, Moved)
-                await connection.execute(statements.move_id(state.keyspace), (move.to.decode(), move.old.decode()))
+    for each in state.take_writes():
+        if isinstance(each, Moved):
+            await connection.execute(statements.move_id(state.keyspace), (each.to.decode(), each.old.decode()))
+            continue
+        cursor = await connection.execute(statements.add_ids(state.keyspace), _texts(each))
+        if cursor.rowcount != len(each.olds):
+            raise _others_first(state.keyspace)
+        created += len(each.olds)
     state.written()
     return created
 
 
-async def _add(connection: Connection, keyspace: Keyspace, added: Sequence[Created]) -> int:
-    cursor = await connection.execute(
-        statements.add_ids(keyspace), ([entry.old.decode() for entry in added], [entry.new.decode() for entry in added])
-    )
-    if cursor.rowcount != len(added):
-        raise Rebuild(
-            "Another stream wrote some of the same ids first; they are read again.",
-            where=f"target crossfade.id_{keyspace.name}",
-        )
-    return len(added)
+def _texts(run: Created) -> tuple[list[str], list[str]]:
+    return [old.decode() for old in run.olds], [new.decode() for new in run.news]
 
 
 async def allocate_ahead(connection: Connection, state: IdState, olds: Collection[bytes]) -> int:
@@ -90,14 +162,11 @@ async def allocate_ahead(connection: Connection, state: IdState, olds: Collectio
     absent = [old for old in sorted(set(olds)) if state.resolve_new(old) is None]
     if not absent:
         return 0
-    for old in absent:
-        state.allocate(old)
-    added = [write for write in state.take_writes() if isinstance(write, Created)]
+    state.allocate_many(absent)
     try:
-        await connection.execute(
-            statements.add_ids(state.keyspace),
-            ([entry.old.decode() for entry in added], [entry.new.decode() for entry in added]),
-        )
+        for run in state.take_writes():
+            assert isinstance(run, Created)
+            await connection.execute(statements.add_ids(state.keyspace), _texts(run))
     finally:
         # Whoever was first wins: forget ours, read what is there. Cancelled (a copy that gives way) or failed, nobody
         # knows whether they were written, and no row may use an id that is only in our memory.

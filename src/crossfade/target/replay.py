@@ -8,9 +8,8 @@ anything else raises, and the caller rolls back.
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Final
 
 import psycopg
@@ -26,7 +25,8 @@ from crossfade.pgoutput.changes import Change, Truncation, changes_of
 from crossfade.pgoutput.messages import UNCHANGED, Cell, Delete, Form, Insert, Relation, Update
 from crossfade.session.connect import Connection, result_fault, server_fault
 from crossfade.target import idmap
-from crossfade.target.pipeline import Parameters, Pipeline, StatementFailed
+from crossfade.target.pipeline import Parameters, Pipeline, Statement, StatementFailed
+from crossfade.target.tally import Tally
 from crossfade.wire.codec import Key, RowCodec
 from crossfade.wire.idstate import IdState
 from crossfade.wire.remarks import Remarks
@@ -35,17 +35,6 @@ from crossfade.wire.zones import Zone
 # Statements in one round trip: enough to hide the network, few enough to keep memory and a rerun small.
 _RUN: Final = 500
 _RUN_BYTES: Final = 4 * 1024 * 1024
-
-
-@dataclass(slots=True)
-class Tally:
-    """What one target transaction did, for the listeners."""
-
-    changes: Counter[tuple[TableName, Operation]] = field(default_factory=Counter)
-    conflicts: Counter[tuple[TableName, str]] = field(default_factory=Counter)
-    clock: Counter[tuple[TableName, str]] = field(default_factory=Counter)
-    ids_created: int = 0
-    ids_known: int = 0
 
 
 @dataclass(slots=True)
@@ -92,30 +81,35 @@ class Replayer:
         self._from_lsn = from_lsn
         self._replica_role = replica_role
         self._defers = not replica_role or any(table.applied_as_origin for table in plan.tables)
-        self._pipeline = Pipeline(connection)
+        self.pipeline = Pipeline(connection)
         self._texts = _Texts()
         self._codecs: dict[int, tuple[Relation, RowCodec]] = {}
         self._in_replica_role = False
         self._has_savepoint = False
-        self._remarks = Remarks()
+        self.remarks = Remarks()
         self.tally = Tally()
 
     # the transaction -----------------------------------------------------------------------------------------------
 
-    async def begin(self) -> None:
-        """Open the target transaction."""
+    def opening(self) -> list[Statement]:
+        """Forget what an earlier transaction was told, and return what opens the next one."""
         self.tally = Tally()
-        self._remarks = Remarks()
+        self.remarks = Remarks()
         self._in_replica_role = self._replica_role
         self._has_savepoint = False
+        texts = [b"BEGIN"]
+        if self._replica_role:
+            texts.append(_SET_REPLICA)
+        if self._defers:
+            texts.append(b"SET CONSTRAINTS ALL DEFERRED")
+        return [Statement(text) for text in texts]
+
+    async def begin(self) -> None:
+        """Open the target transaction."""
         try:
-            await self._connection.execute("BEGIN")
-            if self._replica_role:
-                await self._connection.execute("SET LOCAL session_replication_role = replica")
-            if self._defers:
-                await self._connection.execute("SET CONSTRAINTS ALL DEFERRED")
-        except psycopg.Error as error:
-            raise server_fault(error, where="target, opening a transaction") from None
+            await self.pipeline.run(self.opening())
+        except StatementFailed as failed:
+            raise result_fault(failed.result, where="target, opening a transaction") from None
 
     async def write_ids(self) -> None:
         """Write the id maps' new entries; after every piece of a large transaction, so that they need no memory."""
@@ -124,8 +118,8 @@ class Replayer:
                 self.tally.ids_created += await idmap.write(self._connection, state)
         except psycopg.Error as error:
             raise server_fault(error, where="target, the id maps") from None
-        self.tally.ids_known += self._remarks.ids_known
-        self._remarks.ids_known = 0
+        self.tally.ids_known += self.remarks.ids_known
+        self.remarks.ids_known = 0
 
     def committed(self) -> None:
         """COMMIT returned: what was learnt about ids holds."""
@@ -174,7 +168,7 @@ class Replayer:
                             await self._run(steps)
                             steps, size = [], 0
                 if piece.commit is not None:
-                    self._settle_orphans(piece.begin.final_lsn)
+                    self.settle_orphans(piece.begin.final_lsn)
             await self._run(steps)
         except Fault as fault:
             if _IN not in fault.where:
@@ -234,15 +228,15 @@ class Replayer:
         if self._is_copied(change.relation.table, final_lsn):
             return None
         codec = self._codec(change.relation)
-        clock = self._remarks.clock
+        clock = self.remarks.clock
         message = change.message
         if isinstance(message, Insert):
-            row = codec.row(message.new, None, self._remarks)
+            row = codec.row(message.new, None, self.remarks)
             step = _Step(codec, final_lsn, Operation.INSERT, self._texts.insert(codec.plan), _complete(row))
         elif isinstance(message, Update):
             step = self._update(codec, message, final_lsn)
         else:
-            key = codec.key_of_old(message.old, None, self._remarks)
+            key = codec.key_of_old(message.old, None, self.remarks)
             text = self._texts.delete(codec.plan)
             step = _Step(codec, final_lsn, Operation.DELETE, text, key.cells, others=key.others)
             if not key.cells:
@@ -258,11 +252,11 @@ class Replayer:
         plan = codec.plan
         kept: frozenset[int] = frozenset()
         if message.old is not None:
-            key = codec.key_of_old(message.old, message.new, self._remarks)
+            key = codec.key_of_old(message.old, message.new, self.remarks)
             kept = codec.kept(message.old, message.new)
             codec.owner_moved(message.old, message.new)
         full = message.old if message.old_is_full else None
-        row = codec.row(message.new, full, self._remarks, is_update=True)
+        row = codec.row(message.new, full, self.remarks, is_update=True)
         if message.old is None:
             key = codec.key_of_row(row)
         if not key.cells:
@@ -315,7 +309,7 @@ class Replayer:
             batch.append((step.text, step.parameters))
             owners.append(step)
         try:
-            counts = await self._pipeline.run(batch)
+            counts = await self.pipeline.run(batch)
         except StatementFailed as failed:
             owner = owners[failed.index]
             where = owner.place if owner is not None else steps[0].place
@@ -366,7 +360,7 @@ class Replayer:
             batch.append((_SET_REPLICA if self._in_replica_role else _SET_ORIGIN, ()))
         batch.append((text, parameters))
         try:
-            return (await self._pipeline.run(batch))[-1]
+            return (await self.pipeline.run(batch))[-1]
         except StatementFailed as failed:
             raise result_fault(failed.result, where=step.place) from None
 
@@ -405,9 +399,19 @@ class Replayer:
         for name in names:
             self.tally.changes[name, Operation.TRUNCATE] += 1
 
-    def _settle_orphans(self, final_lsn: Lsn) -> None:
+    async def settle(self) -> None:
+        """Another level is about to write in our transaction: the role is the usual one, and no savepoint is left."""
+        texts = [b"RELEASE SAVEPOINT run"] if self._has_savepoint else []
+        if self._in_replica_role is not self._replica_role:
+            texts.append(_SET_REPLICA)
+        self._has_savepoint = False
+        self._in_replica_role = self._replica_role
+        if texts:
+            await self.pipeline.run([Statement(text) for text in texts])
+
+    def settle_orphans(self, final_lsn: Lsn) -> None:
         """At the end of a source transaction: references whose parent never came (I3)."""
-        for (keyspace, _), plan in self._remarks.orphans.items():
+        for (keyspace, _), plan in self.remarks.orphans.items():
             owner = self._ids[keyspace].keyspace.owner
             if self._is_copied(owner, final_lsn):
                 # The parent's changes are passed over: it may have come, and gone before its table was copied.
@@ -420,7 +424,7 @@ class Replayer:
                     do="Mend the reference on the source, or set `orphan_id: allocate` and restart the daemon.",
                 )
             self.tally.conflicts[plan.target, "orphan_id"] += 1
-        self._remarks.orphans.clear()
+        self.remarks.orphans.clear()
 
 
 class _Texts:

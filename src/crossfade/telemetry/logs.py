@@ -53,6 +53,8 @@ EventDict = MutableMapping[str, object]
 class Logger(Protocol):
     """The part of a structlog logger that is used here."""
 
+    def debug(self, event: str, **fields: object) -> object: ...
+
     def info(self, event: str, **fields: object) -> object: ...
 
     def warning(self, event: str, **fields: object) -> object: ...
@@ -210,6 +212,7 @@ class LogListener:
                 self._transactions += event.transactions
                 self._changes += sum(event.changes.values())
                 self._positions()
+                self._applied(event)
             case Acknowledged():
                 self._acknowledged = event.position
                 self._durable = max(self._durable, event.position)
@@ -292,6 +295,19 @@ class LogListener:
         )
         self._positions_due = now + _POSITIONS_EVERY
         self._transactions = self._changes = 0
+
+    def _applied(self, event: Applied) -> None:
+        self._log.debug(
+            "batch",
+            level_of_apply=event.by_level,
+            reason=event.reason or None,
+            transactions=event.transactions,
+            changes=sum(event.changes.values()),
+            tables=len({table for table, _ in event.changes}),
+            conflicts=sum(event.conflicts.values()),
+            seconds=round(event.seconds, 4),
+            end_lsn=str(event.end_lsn),
+        )
 
     def _rarely(self, key: str, say: Callable[..., object], text: str, **fields: object) -> None:
         """Say it at once the first time, then once a minute with how often it happened in between."""

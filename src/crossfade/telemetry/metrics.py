@@ -62,7 +62,18 @@ COMPONENTS: Final = ("source", "target", "stream", "apply", "copy", "setup", "ru
 NO_SQLSTATE: Final = "--"  # no server spoke; an empty label value would be no label at all
 SQLSTATE_CLASSES: Final = (NO_SQLSTATE, "08", "22", "23", "25", "28", "40", "42", "53", "55", "57", "58", "XX")
 ENDPOINTS: Final = ("source", "target")
-LEVELS: Final = ("exact", "exact_single", "exact_pieces")
+NO_REASON: Final = "none"  # nothing faster was to be had, or needed
+# Why a batch was not applied as sets: what only moves between rows is for the final state, the rest for the exact path.
+MOVING: Final = ("moves", "unique")
+REASONS: Final = (
+    *MOVING, "small", "configured", "truncate", "refused", "no_key", "id_moved", "wide_key", "conflict", "array",
+    "row_count", "unknown_id", "ids",
+)  # fmt: skip
+LEVELS: Final = {
+    "set": (NO_REASON,), "set_pieces": (NO_REASON,),
+    "final": MOVING, "final_pieces": MOVING,
+    "exact": REASONS, "exact_single": REASONS, "exact_pieces": REASONS,
+}  # fmt: skip
 WAL_STATUSES: Final = ("reserved", "extended", "unreserved", "lost")
 INVALIDATIONS: Final = ("wal_removed", "rows_removed", "wal_level_insufficient", "idle_timeout")
 CONFLICTS: Final = ("missing_row", "orphan_id")  # those that are counted somewhere, and no more
@@ -274,7 +285,11 @@ class Metrics:
             "end_to_end_latency_seconds", "Source commit to target commit, per transaction.", _LATENCY_SECONDS
         )
         self.batch_changes = histogram("apply_batch_changes", "Changes in a batch.", _BATCH_CHANGES)
-        self.batches = counter("batches", "Batches by the level of apply that took them.", (*stream, "level"))
+        self.batches = counter(
+            "batches",
+            "Batches by the level of apply that took them, and why.",
+            (*stream, "level", "reason"),
+        )
         self.queue_changes = gauge("queue_changes", "Changes between reader and applier.", stream)
         self.queue_bytes = gauge("queue_bytes", "Bytes between reader and applier.", stream)
         self.queue_limit = gauge("queue_limit_bytes", "Where the reader waits for the applier.", stream)
@@ -336,7 +351,11 @@ class Metrics:
         self._apply_duration = self.apply_duration.labels(*stream)
         self._latency = self.latency.labels(*stream)
         self._batch_changes = self.batch_changes.labels(*stream)
-        self._batches = {level: self.batches.labels(*stream, level) for level in LEVELS}
+        self._batches = {
+            (level, reason): self.batches.labels(*stream, level, reason)
+            for level, reasons in LEVELS.items()
+            for reason in reasons
+        }
         self._queue_changes = self.queue_changes.labels(*stream)
         self._queue_bytes = self.queue_bytes.labels(*stream)
         self._queue_limit = _Absent(self.queue_limit, *stream)
@@ -402,7 +421,7 @@ class Metrics:
         self._ids["hit"].inc(event.ids_known)
         self._apply_duration.observe(event.seconds)
         self._batch_changes.observe(sum(event.changes.values()))
-        if (level := self._batches.get(event.by_level)) is not None:
+        if (level := self._batches.get((event.by_level, event.reason or NO_REASON))) is not None:
             level.inc()
         for committed in event.commit_times:
             self._latency.observe(max(0.0, event.committed_at - committed))

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import re
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
 from crossfade.faults import RowRefused
@@ -35,6 +35,7 @@ _UUID: Final = re.compile(rb"\{?[0-9a-fA-F]{4}(?:-?[0-9a-fA-F]{4}){7}\}?")
 _COUNTER_END: Final = 1 << 12
 _COUNTER_START: Final = 1 << 11
 _LARGEST_MS: Final = (1 << 48) - 1
+_VARIANT: Final = dict(zip("0123456789abcdef", "89ab" * 4, strict=True))
 
 
 class Uuid7:
@@ -52,6 +53,28 @@ class Uuid7:
         self._ms = -1
         self._counter = 0
 
+    def many(self, count: int) -> list[bytes]:
+        """The next `count`, as text, from one call for randomness."""
+        made: list[str] = []
+        noise = self._randomness(8 * count).hex()
+        while len(made) < count:
+            now = min(max(self._clock(), 0), _LARGEST_MS)
+            if now > self._ms or self._counter + 1 >= _COUNTER_END:
+                self._ms = max(now, self._ms + 1)
+                first = int.from_bytes(self._randomness(2), "big") % _COUNTER_START
+            else:
+                first = self._counter + 1
+            stop = min(_COUNTER_END, first + count - len(made))
+            self._counter = stop - 1
+            head = f"{self._ms >> 16:08x}-{self._ms & 0xFFFF:04x}-7"
+            start = 16 * len(made)
+            # Of sixteen digits of noise the first becomes the variant's: two bits of it are fixed.
+            made += [
+                f"{head}{counter:03x}-{_VARIANT[noise[at]]}{noise[at + 1 : at + 4]}-{noise[at + 4 : at + 16]}"
+                for counter, at in zip(range(first, stop), range(start, start + 16 * (stop - first), 16), strict=True)
+            ]
+        return [each.encode() for each in made]
+
     def __call__(self) -> uuid.UUID:
         """The next one."""
         noise = int.from_bytes(self._randomness(10), "big")
@@ -65,23 +88,40 @@ class Uuid7:
         return uuid.UUID(int=self._ms << 80 | 7 << 76 | self._counter << 64 | 2 << 62 | noise & (1 << 62) - 1)
 
 
-def allocator(keyspace: Keyspace, *, clock: Clock, randomness: Randomness) -> Callable[[bytes], bytes]:
-    """What makes the new id of an old one (normalised text), as text of the keyspace's new type.
+class Allocator:
+    """What makes the new ids of one keyspace, as text of its new type, out of old ones (normalised text)."""
+
+    def __init__(self, one: Callable[[bytes], bytes], many: Callable[[Sequence[bytes]], list[bytes]]) -> None:
+        self._one = one
+        self.many = many
+
+    def __call__(self, old: bytes) -> bytes:
+        """One. Raises `RowRefused` when the new type cannot hold the result; so does `many`, for each of them."""
+        return self._one(old)
+
+
+def allocator(keyspace: Keyspace, *, clock: Clock, randomness: Randomness) -> Allocator:
+    """The allocator of a keyspace's strategy.
 
     uuid7 and uuid4 answer differently each time, so the id map must remember them; uuid5 and offset answer always the
-    same. The function raises `RowRefused` when the new type cannot hold the result.
+    same.
     """
+    if keyspace.strategy is Strategy.UUID7:
+        following = Uuid7(clock, randomness)
+        return Allocator(lambda old: str(following()).encode(), lambda olds: following.many(len(olds)))
+    one = _one_by_one(keyspace, randomness)
+    return Allocator(one, lambda olds: [one(old) for old in olds])
+
+
+def _one_by_one(keyspace: Keyspace, randomness: Randomness) -> Callable[[bytes], bytes]:
     match keyspace.strategy:
-        case Strategy.UUID7:
-            following = Uuid7(clock, randomness)
-            return lambda old: str(following()).encode()
-        case Strategy.UUID4:
-            return lambda old: str(uuid.UUID(bytes=randomness(16), version=4)).encode()
         case Strategy.UUID5:
             prefix = f"{keyspace.owner}:"
             return lambda old: str(uuid.uuid5(uuid.NAMESPACE_URL, prefix + old.decode("utf-8"))).encode()
         case Strategy.OFFSET:
             return lambda old: _shifted(old, keyspace)
+        case _:
+            return lambda old: str(uuid.UUID(bytes=randomness(16), version=4)).encode()
 
 
 def _shifted(old: bytes, keyspace: Keyspace) -> bytes:

@@ -25,8 +25,8 @@ The rules, each with its reason:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
 from typing import Final
 
 from crossfade.mapping.plan import Keyspace
@@ -36,10 +36,13 @@ CACHE_LIMIT: Final = 100_000  # entries; some 200 bytes each with a uuid's text
 
 @dataclass(frozen=True, slots=True)
 class Created:
-    """To insert: `new` was made for `old`. Somebody sharing the map may win: then `learn` tells the winner."""
+    """To insert: `news[i]` was made for `olds[i]`. Somebody sharing the map may win: then `learn` tells the winner.
 
-    old: bytes
-    new: bytes
+    A run of many, since there may be a million of them in a batch.
+    """
+
+    olds: list[bytes] = field(default_factory=list)
+    news: list[bytes] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +70,7 @@ class IdState:
         "_absent",
         "_aliases",
         "_allocate",
+        "_allocate_many",
         "_forgets_all",
         "_limit",
         "_moved_at",
@@ -74,20 +78,22 @@ class IdState:
         "_stale",
         "_undo",
         "_unwritten",
-        "created",
         "keyspace",
         "known",
-        "moves",
     )
 
     def __init__(
-        self, keyspace: Keyspace, allocate: Callable[[bytes], bytes], *, cache_limit: int = CACHE_LIMIT
+        self,
+        keyspace: Keyspace,
+        allocate: Callable[[bytes], bytes],
+        *,
+        allocate_many: Callable[[Sequence[bytes]], list[bytes]] | None = None,
+        cache_limit: int = CACHE_LIMIT,
     ) -> None:
         self.keyspace: Final = keyspace
         self.known: Final[dict[bytes, bytes]] = {}  # live entries, ours of this batch included
-        self.created: Final[list[Created]] = []  # since the last commit
-        self.moves: Final[list[Moved]] = []  # since the last commit
         self._allocate = allocate
+        self._allocate_many = allocate_many or (lambda olds: [allocate(old) for old in olds])
         self._limit = cache_limit
         self._forgets_all = False  # the undo log was given up in this target transaction
         self._absent: set[bytes] = set()  # known to have no entry, in this batch
@@ -106,6 +112,10 @@ class IdState:
     def missing(self, olds: Iterable[bytes]) -> set[bytes]:
         """Those that must be read from the table before anything can be said about them."""
         return {old for old in olds if old not in self.known and old not in self._absent}
+
+    def unknown(self, olds: set[bytes]) -> set[bytes]:
+        """Those that have no id here; once the table was asked for them, nowhere."""
+        return olds.difference(self.known)
 
     def learn(self, old: bytes, new: bytes) -> None:
         """The table holds this entry.
@@ -185,11 +195,42 @@ class IdState:
             raise ValueError(f"keyspace {self.keyspace.name}: an id was asked for that is already in the map")
         new = self._allocate(old)
         self._put(old, new)
-        write = Created(old, new)
-        self.created.append(write)
-        self._unwritten.append(write)
+        run = self._run()
+        run.olds.append(old)
+        run.news.append(new)
         self._stale.add(old)
         return new
+
+    def allocate_many(self, olds: Sequence[bytes]) -> None:
+        """Make ids for `olds`, each named once, none of which has one. Raises `ValueError` when one has."""
+        if not self.known.keys().isdisjoint(olds):
+            raise ValueError(f"keyspace {self.keyspace.name}: an id was asked for that is already in the map")
+        news = self._allocate_many(olds)
+        if self._undo.keys().isdisjoint(olds):
+            self._undo.update(dict.fromkeys(olds))
+        else:
+            for old in olds:
+                self._remember(old)
+        self._absent.difference_update(olds)
+        self.known.update(zip(olds, news, strict=True))
+        run = self._run()
+        run.olds.extend(olds)
+        run.news.extend(news)
+        self._stale.update(olds)
+
+    def _run(self) -> Created:
+        """Where to note new entries: behind whatever was noted before."""
+        last = self._unwritten[-1] if self._unwritten else None
+        if isinstance(last, Created):
+            return last
+        run = Created()
+        self._unwritten.append(run)
+        return run
+
+    @property
+    def has_aliases(self) -> bool:
+        """A key moved in this source transaction: what its cascades mean, only the rules for old images know."""
+        return bool(self._aliases)
 
     def owner_key_changed(self, old: bytes, to: bytes) -> None:
         """The row with key `old` in the owning table has key `to` from now on (rules 2 and 3).
@@ -209,9 +250,7 @@ class IdState:
         self._moves_seen += 1
         self._moved_at[old] = self._moves_seen
         self._put(to, new)
-        write = Moved(old, to, new)
-        self.moves.append(write)
-        self._unwritten.append(write)
+        self._unwritten.append(Moved(old, to, new))
         self._stale.update((old, to))
 
     def take_writes(self) -> list[Write]:
@@ -226,8 +265,6 @@ class IdState:
         A transaction of millions of new ids must not hold them all (rule 7): past the limit the oldest entries are
         dropped, to be read again from the table, and a rollback then forgets the whole cache instead of undoing it.
         """
-        self.created.clear()
-        self.moves.clear()
         self._absent.clear()
         if len(self._undo) > self._limit:
             self._undo.clear()
@@ -267,8 +304,6 @@ class IdState:
         self._aliases.clear()
         self._moved_at.clear()
         self._absent.clear()
-        self.created.clear()
-        self.moves.clear()
         self._forgets_all = False
         self._evict()
 

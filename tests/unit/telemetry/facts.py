@@ -51,6 +51,7 @@ def applied(
         commit_times=commit_times,
         committed_at=committed_at,
         by_level="exact",
+        reason="small",
     )
 
 

@@ -80,8 +80,8 @@ def test_label_sets_exist_at_zero_from_the_start(metrics: Metrics) -> None:
             assert value(metrics, "changes_applied_total", **STREAM, table=table, op=op) == 0
     for kind in ("missing_row", "orphan_id"):
         assert value(metrics, "conflicts_total", **STREAM, table="public.users", kind=kind) == 0
-    for level in ("exact", "exact_single", "exact_pieces"):
-        assert value(metrics, "batches_total", **STREAM, level=level) == 0
+    for level, reason in (("set", "none"), ("final", "unique"), ("exact", "small"), ("exact_pieces", "row_count")):
+        assert value(metrics, "batches_total", **STREAM, level=level, reason=reason) == 0
     for endpoint in ("source", "target"):
         assert value(metrics, "reconnects_total", **FLOW, endpoint=endpoint) == 0
     for result in ("hit", "miss", "created"):
@@ -184,7 +184,7 @@ def test_an_applied_batch_counts_once_everywhere(metrics: Metrics) -> None:
     assert value(metrics, "changes_applied_total", **STREAM, table="public.users", op="insert") == 7
     assert value(metrics, "conflicts_total", **STREAM, table="public.users", kind="missing_row") == 1
     assert value(metrics, "clock_notes_total", **STREAM, table="public.users", kind="overlap") == 4
-    assert value(metrics, "batches_total", **STREAM, level="exact") == 1
+    assert value(metrics, "batches_total", **STREAM, level="exact", reason="small") == 1
     assert value(metrics, "apply_duration_seconds_count", **STREAM) == 1
     assert value(metrics, "apply_batch_changes_sum", **STREAM) == 7
     assert value(metrics, "end_to_end_latency_seconds_count", **STREAM) == 2

@@ -1,4 +1,4 @@
-"""What a batch promises: whole transactions only, acknowledged by the last of them."""
+"""What a batch promises: whole transactions, or a piece of a larger one alone; acknowledged by the last of them."""
 
 from __future__ import annotations
 
@@ -21,10 +21,15 @@ def test_it_is_acknowledged_by_its_last_end_position() -> None:
     assert batch.cost == 15
 
 
-def test_an_open_transaction_is_refused() -> None:
+def test_a_piece_of_a_larger_transaction_is_alone_and_cannot_be_acknowledged() -> None:
     """Promise 3: a piece without its Commit must never be committed."""
-    with pytest.raises(ValueError, match="whole transactions"):
-        Batch([transaction(1), Piece(Begin(Lsn(200), 0, 2), is_first=True)])
+    piece = Piece(Begin(Lsn(200), 0, 2), is_first=True)
+    with pytest.raises(ValueError, match="shares its batch with nobody"):
+        Batch([transaction(1), piece])
+    batch = Batch([piece])
+    assert not batch.is_whole
+    with pytest.raises(ValueError, match="not over"):
+        _ = batch.end_lsn
 
 
 def test_an_empty_one_is_refused() -> None:

@@ -5,7 +5,7 @@ import uuid
 from collections.abc import Callable
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from crossfade.catalog import TableName
@@ -59,6 +59,24 @@ def test_uuid7_borrows_the_next_millisecond_when_one_is_full() -> None:
     ids = [following() for _ in range(20_000)]
     assert ids == sorted(set(ids))
     assert NOW < ids[-1].int >> 80 <= NOW + 10
+
+
+@settings(deadline=None)
+@given(st.lists(st.tuples(st.integers(-50, 50), st.integers(0, 5_000)), max_size=5), st.integers(0, 2**32))
+def test_uuid7_many_continue_where_one_left_off(steps: list[tuple[int, int]], seed: int) -> None:
+    now = NOW
+    following = Uuid7(lambda: now, random.Random(seed).randbytes)
+    seen = [str(following()).encode()]
+    for step, count in steps:
+        now += step
+        many = following.many(count)
+        assert len(many) == count
+        seen += [*many, str(following()).encode()]
+    assert seen == sorted(set(seen))
+    for each in seen:
+        parsed = uuid.UUID(each.decode())
+        assert str(parsed).encode() == each
+        assert (parsed.version, parsed.variant) == (7, uuid.RFC_4122)
 
 
 def test_uuid7_survives_a_clock_outside_its_range() -> None:

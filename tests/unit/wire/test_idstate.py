@@ -45,7 +45,7 @@ def test_I1_an_id_is_given_at_first_sight_and_kept() -> None:
     assert (ids.resolve_new(b"5"), ids.resolve_new(b"6")) == (None, b"six")
     new = ids.allocate(b"5")
     assert ids.resolve_new(b"5") == new
-    assert ids.take_writes() == [Created(b"5", new)]
+    assert ids.take_writes() == [Created([b"5"], [new])]
     assert ids.take_writes() == []
     with pytest.raises(ValueError, match="already in the map"):
         ids.allocate(b"5")
@@ -110,7 +110,7 @@ def test_a_key_taken_again_in_the_transaction_has_two_meanings() -> None:
     new = ids.allocate(b"1")
     assert ids.resolve_new(b"1") == ids.resolve_owner(b"1") == new
     assert ids.resolve_old(b"1") == (b"X", new)
-    assert ids.take_writes() == [Moved(b"1", b"2", b"X"), Created(b"1", new)]
+    assert ids.take_writes() == [Moved(b"1", b"2", b"X"), Created([b"1"], [new])]
 
 
 def test_a_rollback_forgets_allocations_moves_and_aliases_and_nothing_else() -> None:
@@ -123,7 +123,7 @@ def test_a_rollback_forgets_allocations_moves_and_aliases_and_nothing_else() -> 
     assert ids.known == {b"1": b"X", b"7": b"S", b"8": b"E"}
     assert ids.missing([b"2", b"5"]) == {b"2", b"5"}
     assert ids.resolve_old(b"1") == (b"X", None)
-    assert (ids.take_writes(), ids.created, ids.moves) == ([], [], [])
+    assert ids.take_writes() == []
 
 
 def test_a_commit_keeps_what_was_written_and_refuses_what_was_not() -> None:
@@ -131,12 +131,32 @@ def test_a_commit_keeps_what_was_written_and_refuses_what_was_not() -> None:
     new = ids.allocate(b"5")
     with pytest.raises(ValueError, match="unwritten"):
         ids.commit()
-    assert ids.created == [Created(b"5", new)]
-    ids.take_writes()
+    assert ids.take_writes() == [Created([b"5"], [new])]
     ids.commit()
     ids.rollback()
     assert ids.known == {b"5": new}
-    assert ids.created == []
+    assert ids.take_writes() == []
+
+
+def test_many_ids_are_made_at_once_and_taken_back_at_once() -> None:
+    ids = known(k1=b"X")
+    ids.learn_absent([b"2", b"3", b"4"])
+    ids.owner_key_changed(b"1", b"2")
+    assert ids.has_aliases
+    ids.allocate_many([b"1", b"3"])
+    new = ids.allocate(b"4")
+    assert ids.resolve_new(b"2") == b"X"
+    assert ids.take_writes() == [
+        Moved(b"1", b"2", b"X"),
+        Created([b"1", b"3", b"4"], [ids.known[b"1"], ids.known[b"3"], new]),
+    ]
+    with pytest.raises(ValueError, match="already in the map"):
+        ids.allocate_many([b"9", b"3"])
+    ids.learn(b"3", b"theirs")  # another stream was first
+    assert ids.resolve_new(b"3") == b"theirs"
+    ids.rollback()
+    assert ids.known == {b"1": b"X"}
+    assert not ids.has_aliases
 
 
 def test_what_the_table_says_is_stale_until_our_writes_are_in_it() -> None:
@@ -357,8 +377,9 @@ class Target:
                 assert write.to not in self.table, "the map would hold two ids for one key"
                 self.table[write.to] = write.new
             else:
-                assert write.old not in self.table, "the map would hold two ids for one key"
-                self.table[write.old] = write.new
+                for old, new in zip(write.olds, write.news, strict=True):
+                    assert old not in self.table, "the map would hold two ids for one key"
+                    self.table[old] = new
         ids.written()
 
     def apply(self, ids: IdState, change: Change) -> None:

@@ -1,0 +1,230 @@
+"""Between pipe and applier: whole transactions are folded into the open batch while the target is busy.
+
+The applier takes what lies ready whenever it is free, which makes batches small and quick while the target keeps up
+and large when it is behind. A batch is closed when it is full, when a relation changed its shape, before and after a
+TRUNCATE, at an idle position and at a large transaction, whose pieces are batches of their own. Refuses to know how a
+batch is applied. The invariant: batches come out in the order of the stream, each transaction in one of them, and at
+most one lies ready while another is open, so that what is held stays within the pipe's limit.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator, Mapping
+from typing import Final
+
+from crossfade.catalog import TableName
+from crossfade.faults import Fault, PlanMismatch
+from crossfade.lsn import Lsn
+from crossfade.mapping.plan import Plan
+from crossfade.pgoutput.assemble import Piece
+from crossfade.pgoutput.messages import Form, Relation
+from crossfade.pipe import EndOfStream, Idle, Pipe
+from crossfade.walstream import HEADER
+from crossfade.wire.batch import Batch
+from crossfade.wire.fold import TableFold, fold
+
+# Fewer changes than this are quicker one by one in a single round trip than sorted into sets; they are not folded.
+FEW: Final = 24
+# Frames folded before others may run: about 10 ms where nothing is compiled.
+_SLICE: Final = 2048
+
+Ready = Batch | Idle | EndOfStream
+
+
+class _Open:
+    """The batch that still grows. `folded` pieces of it are in `tables`."""
+
+    def __init__(self, shape: int) -> None:
+        self.shape = shape
+        self.pieces: list[Piece] = []
+        self.cost = 0
+        self.changes = 0
+        self.folded = 0
+        self.reason = ""
+        self.tables: dict[int, TableFold] = {}
+
+    def batch(self) -> Batch:
+        """What has gathered; nothing may be added after that."""
+        reason = self.reason or ("small" if self.folded < len(self.pieces) else "")
+        return Batch(self.pieces, {} if reason else self.tables, reason)
+
+
+class Gatherer:
+    """Run `run` as a task of its own; the applier awaits `ready` and takes with `take`.
+
+    `from_lsn` holds, per source table copied at a later snapshot, the position before which its changes are already in
+    the copy. With `folds` False nothing is folded and every batch is for the exact path.
+    """
+
+    def __init__(
+        self, pipe: Pipe, plan: Plan, *, form: Form, from_lsn: Mapping[TableName, Lsn], batch_bytes: int, folds: bool
+    ) -> None:
+        self._pipe = pipe
+        self._plans = plan.by_source()
+        self._form = form
+        self._from_lsn = from_lsn
+        self._batch_bytes = batch_bytes
+        self._folds = folds
+        self._closed: Ready | None = None
+        self._open: _Open | None = None
+        self._is_folding = False
+        self._arrived = asyncio.Event()
+        self._room = asyncio.Event()
+
+    # for the applier -----------------------------------------------------------------------------------------------
+
+    async def ready(self) -> None:
+        """Wait until there is something to take."""
+        while not self._has_something():
+            self._arrived.clear()
+            await self._arrived.wait()
+
+    def _has_something(self) -> bool:
+        return self._closed is not None or (self._open is not None and not self._is_folding)
+
+    def take(self) -> Ready:
+        """What comes next; only after `ready`. Nothing here holds on to it."""
+        closed = self._closed
+        if closed is not None:
+            self._closed = None
+            self._room.set()
+        else:
+            closed = self._taken_open()
+            assert closed is not None, "asked before anything was ready"
+        return closed
+
+    # the task ------------------------------------------------------------------------------------------------------
+
+    async def run(self) -> None:
+        """Fold what comes, until the stream ends."""
+        while True:
+            await self._pipe.arrived()
+            item = self._pipe.peek()
+            if isinstance(item, Piece):
+                if not self._joins(item):
+                    await self._close()
+                del item  # no name here may hold a piece while another is waited for: one may be a gigabyte
+                await self._add()
+                if self._is_complete():
+                    await self._close()
+                continue
+            self._pipe.take()
+            await self._close()
+            await self._put(item or EndOfStream())
+            if isinstance(item, EndOfStream):
+                return
+
+    def _joins(self, piece: Piece) -> bool:
+        """May lie in one batch with what is open."""
+        opened = self._open
+        if opened is None:
+            return True
+        return piece.is_whole and not (self._folds and (piece.truncates or piece.shape != opened.shape))
+
+    def _is_complete(self) -> bool:
+        """Nothing may join what is open (nothing is, when the applier was quicker)."""
+        opened = self._open
+        if opened is None:
+            return False
+        last = opened.pieces[-1]
+        return opened.cost >= self._batch_bytes or not last.is_whole or (self._folds and last.truncates)
+
+    async def _add(self) -> None:
+        """Take a piece from the pipe into the open batch."""
+        piece = self._pipe.take()
+        assert isinstance(piece, Piece)
+        opened = self._open
+        if opened is None:
+            opened = self._open = _Open(piece.shape)
+        opened.pieces.append(piece)
+        opened.cost += piece.cost
+        opened.changes += len(piece.frames)
+        if not self._folds:
+            opened.reason = "configured"
+        elif piece.truncates:
+            opened.reason = "truncate"
+        del piece
+        if not opened.reason and opened.changes >= FEW:
+            self._is_folding = True
+            for _ in self._slices(opened):
+                await asyncio.sleep(0)
+            self._is_folding = False
+        self._arrived.set()
+
+    def _slices(self, opened: _Open) -> Iterator[None]:
+        """Fold what is not folded yet, giving way now and then.
+
+        What cannot be folded is for the exact path, which finds the same and says it at the right place.
+        """
+        try:
+            while opened.folded < len(opened.pieces):
+                piece = opened.pieces[opened.folded]
+                skip = self._describe(opened, piece)
+                for start in range(0, len(piece.frames), _SLICE):
+                    fold(piece.frames[start : start + _SLICE], opened.tables, skip)
+                    yield
+                opened.folded += 1
+        except Fault:
+            opened.reason = "refused"
+            return
+        opened.reason = next((table.refused for table in opened.tables.values() if table.refused), "")
+
+    def folded(self, piece: Piece) -> Batch:
+        """One transaction by itself, whatever its size; its `reason` says why it could not be folded."""
+        opened = _Open(piece.shape)
+        opened.pieces.append(piece)
+        if piece.truncates:
+            opened.reason = "truncate"
+        else:
+            for _ in self._slices(opened):
+                pass
+        return opened.batch()
+
+    def _describe(self, opened: _Open, piece: Piece) -> frozenset[int]:
+        """A fold for every relation that the piece changes, save those whose changes the copy has; returns these."""
+        begin = HEADER + 1
+        final_lsn = piece.begin.final_lsn
+        skip: set[int] = set()
+        for name in {frame[begin : begin + 4] for frame in piece.frames}:
+            oid = int.from_bytes(name, "big")
+            relation = piece.relations[oid]
+            from_lsn = self._from_lsn.get(relation.table)
+            if from_lsn is not None and final_lsn < from_lsn:
+                skip.add(oid)
+            elif oid not in opened.tables:
+                opened.tables[oid] = self._table(relation)
+        return frozenset(skip)
+
+    def _table(self, relation: Relation) -> TableFold:
+        plan = self._plans.get(relation.table)
+        if plan is None or plan.source_oid != relation.oid:
+            raise PlanMismatch("not the table that the mapping means", where=str(relation.table))
+        return TableFold(relation, plan, self._form)
+
+    # hand-over -----------------------------------------------------------------------------------------------------
+
+    def _taken_open(self) -> Batch | None:
+        opened = self._open
+        if opened is None or self._is_folding:
+            return None
+        self._open = None
+        return opened.batch()
+
+    async def _close(self) -> None:
+        """Nothing more joins the open batch: it waits until the applier has room for it, or takes it itself."""
+        await self._has_room()
+        batch = self._taken_open()
+        if batch is not None:
+            self._closed = batch
+            self._arrived.set()
+
+    async def _put(self, item: Idle | EndOfStream) -> None:
+        await self._has_room()
+        self._closed = item
+        self._arrived.set()
+
+    async def _has_room(self) -> None:
+        while self._closed is not None:
+            self._room.clear()
+            await self._room.wait()

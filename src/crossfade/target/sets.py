@@ -1,0 +1,415 @@
+"""The set level and the final state: a folded batch, written with one statement for all rows of a kind in a table.
+
+The set level deletes, updates and inserts; every row count is compared with what was sent. Final state, for values and
+keys that move between rows, takes every touched row out and puts it back as it is to be. Both raise `Unfit` for
+whatever they cannot do or did not find as expected, and the caller goes down a level (decision 0011). Refuses to know
+transactions of the source and when to commit. The invariant: after a call that returned, the target transaction holds
+exactly the batch; after one that raised, the caller rolls back to before it.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Final
+
+from crossfade.catalog import TableName
+from crossfade.events import Operation
+from crossfade.faults import RowRefused, Transient, Unreachable
+from crossfade.mapping.plan import Plan, TablePlan
+from crossfade.pgoutput.messages import Form
+from crossfade.session.connect import result_fault
+from crossfade.target import arrays, idmap, setforms
+from crossfade.target.pipeline import Pipeline, Statement, StatementFailed
+from crossfade.target.tally import Tally
+from crossfade.wire.batch import Batch
+from crossfade.wire.encode import Encoder, UnknownId
+from crossfade.wire.fold import Folded, Rows, TableFold
+from crossfade.wire.idstate import IdState
+from crossfade.wire.remarks import Remarks
+from crossfade.wire.zones import Zone
+
+# Rows from which COPY is cheaper than arrays in the same round trip as everything else.
+_COPY_FROM: Final = 200
+# Bytes of COPY data made at a time: the target works on one while the next is made, and memory stays small.
+_CHUNK_BYTES: Final = 256 * 1024
+
+_SET_REPLICA: Final = Statement(b"SET LOCAL session_replication_role = replica")
+_SET_ORIGIN: Final = Statement(b"SET LOCAL session_replication_role = origin")
+
+# For the apply session. The statements are planned once, whatever the statistics say of tables just filled: a join
+# other than by the key's index would read all of the table for each batch (edge-cases H9, H13).
+SESSION: Final = (
+    b"SELECT set_config('plan_cache_mode', 'force_generic_plan', false), set_config('enable_hashjoin', 'off', false),"
+    b" set_config('enable_mergejoin', 'off', false), set_config('enable_seqscan', 'off', false)"
+)
+
+
+class Unfit(Exception):
+    """This level cannot apply the batch. `reason` is a word of the metric; `where` a table, for the log."""
+
+    def __init__(self, reason: str, where: str = "") -> None:
+        super().__init__(f"{reason} {where}".strip())
+        self.reason = reason
+        self.where = where
+
+
+@dataclass(slots=True)
+class TableChanges:
+    """One table of the batch: what happens to its rows and how they are written."""
+
+    fold: TableFold
+    rows: Folded
+    encoder: Encoder
+
+    @property
+    def plan(self) -> TablePlan:
+        return self.fold.plan
+
+
+@dataclass(slots=True)
+class _Step:
+    """A statement, the rows it must find, and its table."""
+
+    statement: Statement
+    rows: int
+    plan: TablePlan | None
+
+
+@dataclass(slots=True)
+class _Copy:
+    """Rows to be added by COPY."""
+
+    table: TableChanges
+
+
+@dataclass(slots=True)
+class _Work:
+    """What is to be done, in order, and what is told of it afterwards."""
+
+    steps: list[_Step | _Copy] = field(default_factory=list)
+    clock: Counter[tuple[TableName, str]] = field(default_factory=Counter)
+    ids_known: int = 0
+
+    def noted(self, plan: TablePlan, remarks: Remarks) -> None:
+        """Keep what was noticed of rows of that table."""
+        for note, times in remarks.clock.items():
+            self.clock[plan.target, note] += times
+        remarks.clock.clear()
+        self.ids_known += remarks.ids_known
+        remarks.ids_known = 0
+
+
+class SetLevel:
+    """Applies folded batches on one connection's pipeline, in the transaction the caller keeps open."""
+
+    def __init__(
+        self,
+        pipeline: Pipeline,
+        plan: Plan,
+        *,
+        ids: Mapping[str, IdState],
+        zones: Mapping[str, Zone],
+        form: Form,
+        replica_role: bool,
+    ) -> None:
+        self._pipeline = pipeline
+        self._ids = ids
+        self._zones = zones
+        self._form = form
+        self._is_binary = form is Form.BINARY
+        self._replica_role = replica_role
+        self._order = _parents_first(plan)
+        self._related = {key.table for key in plan.target_foreign_keys} | {
+            key.referenced for key in plan.target_foreign_keys
+        }
+        self._encoders: dict[int, Encoder] = {}
+        self._texts: dict[tuple[str, TableName, tuple[int, ...]], bytes] = {}
+
+    # ids -----------------------------------------------------------------------------------------------------------
+
+    def tables(self, batch: Batch) -> list[TableChanges]:
+        """The batch's tables with their outcome, parents first."""
+        folds = [fold for fold in batch.tables.values() if fold.inserts + fold.updates + fold.deletes]
+        found = [TableChanges(fold, fold.rows(), self._encoder(fold)) for fold in folds]
+        return sorted(found, key=lambda table: self._order.get(table.plan.target, 0))
+
+    async def identify(self, tables: Sequence[TableChanges], orphans: dict[tuple[str, bytes], TablePlan]) -> None:
+        """Give every id that new rows name a place in its map: read what is there, make what is not.
+
+        `orphans` takes references to rows that no map and nothing in the batch knows (I3), and loses those whose row
+        came now. Raises Unfit where only the exact path knows what an id means.
+        """
+        if not self._ids:
+            return
+        owned: dict[str, set[bytes]] = {name: set() for name in self._ids}
+        referred: list[tuple[TablePlan, dict[str, set[bytes]]]] = []
+        wanted: dict[str, set[bytes]] = {name: set() for name in self._ids}
+        for table in tables:
+            refers: dict[str, set[bytes]] = {name: set() for name in self._ids}
+            encoder, rows = table.encoder, table.rows
+            for images in (rows.inserts, *(each for _, each in rows.updates), *(after for _, _, after in rows.moves)):
+                encoder.old_ids(images, owned, refers)
+            for keys in (rows.deletes, *(before for _, before, _ in rows.moves)):
+                encoder.old_ids(keys, wanted, wanted, keys_only=True)
+            referred.append((table.plan, refers))
+        for name in self._ids:
+            wanted[name] |= owned[name]
+            for _, refers in referred:
+                wanted[name] |= refers[name]
+        await idmap.look_up(self._pipeline, self._ids, wanted)
+        try:
+            for name, state in self._ids.items():
+                for plan, refers in referred:
+                    for old in state.unknown(refers[name]) - owned[name]:
+                        orphans.setdefault((name, old), plan)
+                for old in owned[name] if orphans else ():
+                    orphans.pop((name, old), None)
+                new = state.unknown(owned[name].union(*(refers[name] for _, refers in referred)))
+                if new:
+                    state.allocate_many(sorted(new))
+        except RowRefused:
+            raise Unfit("refused") from None
+
+    # writing -------------------------------------------------------------------------------------------------------
+
+    async def apply(
+        self, tables: Sequence[TableChanges], tally: Tally, *, is_final: bool, first: Sequence[Statement]
+    ) -> None:
+        """Write the batch; `first` goes before it, in the same round trip. Raises Unfit, or a passing Fault."""
+        work = _Work()
+        try:
+            self._plan(tables, work, is_final=is_final)
+            for each in _runs(work.steps):
+                if isinstance(each, _Copy):
+                    if first:
+                        await self._pipeline.run(first)
+                    await self._copy(each, work)
+                else:
+                    await self._run([*(_Step(statement, -1, None) for statement in first), *each])
+                first = ()
+            if first:
+                await self._pipeline.run(first)
+        except UnknownId:
+            raise Unfit("unknown_id") from None
+        except RowRefused as fault:
+            raise Unfit("refused", fault.where) from None
+        except StatementFailed as failed:
+            raise _unfit(failed, "") from None
+        for table in tables:
+            fold, target = table.fold, table.plan.target
+            tally.changes[target, Operation.INSERT] += fold.inserts
+            tally.changes[target, Operation.UPDATE] += fold.updates
+            tally.changes[target, Operation.DELETE] += fold.deletes
+        tally.clock.update(work.clock)
+        tally.ids_known += work.ids_known
+
+    def _plan(self, tables: Sequence[TableChanges], work: _Work, *, is_final: bool) -> None:
+        """Deletes, updates, inserts; where foreign keys are enforced, inserts come first and deletes last."""
+        enforced = [table for table in tables if not self._replica_role and table.plan.target in self._related]
+        for table in enforced:
+            self._insert(table, work)
+        for table in reversed(tables):
+            if table not in enforced:
+                self._delete(table, work)
+        for table in tables:
+            if is_final and not table.plan.applied_as_origin:
+                self._put_back(table, work)
+            elif table.rows.moves:
+                raise Unfit("moves", str(table.plan.target))
+            else:
+                self._update(table, work)
+        for table in tables:
+            if table not in enforced:
+                self._insert(table, work)
+        for table in reversed(enforced):
+            self._delete(table, work)
+
+    def _delete(self, table: TableChanges, work: _Work) -> None:
+        rows = table.rows.deletes
+        if rows.offsets:
+            keys = setforms.key_places(table.plan)
+            self._step(table, work, "delete", (), self._arrays(table, rows, keys, work), len(rows.offsets))
+
+    def _update(self, table: TableChanges, work: _Work) -> None:
+        plan = table.plan
+        keys = setforms.key_places(plan)
+        for unsent, rows in table.rows.updates:
+            assigned = setforms.assigned_places(plan, unsent)
+            values = self._arrays(table, rows, [*assigned, *keys], work)
+            self._step(table, work, "update", tuple(assigned), values, len(rows.offsets))
+
+    def _insert(self, table: TableChanges, work: _Work) -> None:
+        rows, plan = table.rows.inserts, table.plan
+        count = len(rows.offsets)
+        if not count:
+            return
+        fits = plan.columns and all(setforms.goes_as_array(column.target, self._form) for column in plan.columns)
+        if count < _COPY_FROM and fits:
+            values = self._arrays(table, rows, range(len(plan.columns)), work)
+            self._step(table, work, "insert", (), values, count)
+        else:
+            with_role = self._role(plan)
+            work.steps += [_Step(statement, -1, None) for statement in with_role[:1]]
+            work.steps.append(_Copy(table))
+            work.steps += [_Step(statement, -1, None) for statement in with_role[1:]]
+
+    def _put_back(self, table: TableChanges, work: _Work) -> None:
+        """All rows in one statement, since any of them may hold what another is to get."""
+        plan, groups = table.plan, [(unsent, rows, rows) for unsent, rows in table.rows.updates]
+        groups += table.rows.moves
+        if not groups:
+            return
+        keys, brought = setforms.key_places(plan), setforms.brought_places(plan)
+        self._check_arrays(plan, brought)
+        optional = sorted({place for unsent, _, _ in groups for place in unsent})
+        columns: list[list[bytes]] = [[] for _ in range(len(keys) + len(brought) + len(optional))]
+        for unsent, before, after in groups:
+            count = len(after.offsets)
+            sent = [place for place in brought if place not in unsent]
+            values = dict(zip(sent, self._arrays(table, after, sent, work), strict=True))
+            parts = self._arrays(table, before, keys, work)
+            parts += [
+                values.get(place) or arrays.nulls(count, plan.columns[place].target.type_oid, self._form)
+                for place in brought
+            ]
+            parts += [arrays.flags(count, place not in unsent, self._form) for place in optional]
+            for column, part in zip(columns, parts, strict=True):
+                column.append(part)
+        joined = [arrays.joined(column, self._form) for column in columns]
+        self._step(table, work, "reinsert", tuple(optional), joined, sum(len(rows.offsets) for _, rows, _ in groups))
+
+    def _arrays(self, table: TableChanges, rows: Rows, places: Sequence[int], work: _Work) -> list[bytes]:
+        self._check_arrays(table.plan, places)
+        remarks = Remarks()
+        values = table.encoder.arrays(rows, places, remarks)
+        work.noted(table.plan, remarks)
+        return values
+
+    def _check_arrays(self, plan: TablePlan, places: Sequence[int]) -> None:
+        if not all(setforms.goes_as_array(plan.columns[place].target, self._form) for place in places):
+            raise Unfit("array", str(plan.target))
+
+    def _step(
+        self, table: TableChanges, work: _Work, kind: str, places: tuple[int, ...], values: Sequence[bytes], rows: int
+    ) -> None:
+        statement = Statement(self._text(kind, table.plan, places), values, self._is_binary)
+        with_role = self._role(table.plan)
+        work.steps += [_Step(each, -1, None) for each in with_role[:1]]
+        work.steps.append(_Step(statement, rows, table.plan))
+        work.steps += [_Step(each, -1, None) for each in with_role[1:]]
+
+    def _role(self, plan: TablePlan) -> tuple[Statement, ...]:
+        """Before and after a statement on a table whose deferrable constraints replica role would not enforce."""
+        return (_SET_ORIGIN, _SET_REPLICA) if self._replica_role and plan.applied_as_origin else ()
+
+    async def _run(self, steps: Sequence[_Step]) -> None:
+        try:
+            counts = await self._pipeline.run([step.statement for step in steps])
+        except StatementFailed as failed:
+            plan = steps[failed.index].plan
+            raise _unfit(failed, str(plan.target) if plan is not None else "target") from None
+        for step, count in zip(steps, counts, strict=True):
+            if step.rows >= 0 and count != step.rows:
+                raise Unfit("row_count", str(step.plan.target) if step.plan is not None else "")
+
+    async def _copy(self, copy: _Copy, work: _Work) -> None:
+        table, remarks = copy.table, Remarks()
+        where = str(table.plan.target)
+        try:
+            count = await self._pipeline.copy(
+                setforms.copy_in(table.plan, self._form), _chunks(table.encoder, table.rows.inserts, remarks)
+            )
+        except StatementFailed as failed:
+            raise _unfit(failed, where) from None
+        if count != len(table.rows.inserts.offsets):
+            raise Unfit("row_count", where)
+        work.noted(table.plan, remarks)
+
+    # what is made once ---------------------------------------------------------------------------------------------
+
+    def _encoder(self, fold: TableFold) -> Encoder:
+        known = self._encoders.get(fold.relation.oid)
+        if known is None or known.relation is not fold.relation:
+            known = Encoder(fold.relation, fold.plan, self._form, self._ids, self._zones)
+            self._encoders[fold.relation.oid] = known
+        return known
+
+    def _text(self, kind: str, plan: TablePlan, places: tuple[int, ...]) -> bytes:
+        key = (kind, plan.target, places)
+        text = self._texts.get(key)
+        if text is None:
+            if len(self._texts) >= _MOST_TEXTS:
+                self._texts.clear()
+            text = self._texts[key] = _compose(kind, plan, places, self._form)
+        return text
+
+
+_MOST_TEXTS: Final = 4096  # masks of unchanged TOAST over many tables must not pile up
+
+
+def _compose(kind: str, plan: TablePlan, places: tuple[int, ...], form: Form) -> bytes:
+    match kind:
+        case "delete":
+            return setforms.delete(plan, form)
+        case "update":
+            return setforms.update(plan, places, form)
+        case "insert":
+            return setforms.insert(plan, form)
+        case _:
+            return setforms.reinsert(plan, places, form)
+
+
+def _unfit(failed: StatementFailed, where: str) -> Unfit:
+    """What a refused statement means here: another level, unless it would pass by itself."""
+    if failed.sqlstate in {"23505", "23P01"}:
+        return Unfit("unique", where)
+    fault = result_fault(failed.result, where=where)
+    if isinstance(fault, Transient | Unreachable):
+        raise fault
+    return Unfit("refused", where)
+
+
+def _runs(steps: Iterable[_Step | _Copy]) -> Iterator[list[_Step] | _Copy]:
+    """Statements that follow each other share a round trip; a COPY cannot be part of one."""
+    run: list[_Step] = []
+    for step in steps:
+        if isinstance(step, _Step):
+            run.append(step)
+            continue
+        if run:
+            yield run
+            run = []
+        yield step
+    if run:
+        yield run
+
+
+def _chunks(encoder: Encoder, rows: Rows, remarks: Remarks) -> Iterator[bytes]:
+    """COPY data, about _CHUNK_BYTES at a time; a single huge row is a chunk of its own."""
+    count = len(rows.offsets)
+    if encoder.header:
+        yield encoder.header
+    start, step = 0, 256
+    while start < count:
+        stop = min(count, start + step)
+        data = encoder.copy_data(rows, start, stop, remarks)
+        start, step = stop, max(1, min(65_536, _CHUNK_BYTES * (stop - start) // max(1, len(data))))
+        yield data
+    if encoder.trailer:
+        yield encoder.trailer
+
+
+def _parents_first(plan: Plan) -> dict[TableName, int]:
+    """A number for each target table, higher than those of the tables it refers to (cycles: as good as can be)."""
+    parents: dict[TableName, set[TableName]] = {table.target: set() for table in plan.tables}
+    for key in plan.target_foreign_keys:
+        if key.table in parents and key.referenced in parents and key.table != key.referenced:
+            parents[key.table].add(key.referenced)
+    numbers: dict[TableName, int] = {}
+    while len(numbers) < len(parents):
+        ready = [name for name in parents if name not in numbers and parents[name] <= numbers.keys()]
+        for name in sorted(ready or [name for name in parents if name not in numbers]):
+            numbers[name] = len(numbers)
+    return numbers

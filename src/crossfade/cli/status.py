@@ -25,7 +25,6 @@ from crossfade.cli.view import render
 from crossfade.settings import Settings, load_settings
 from crossfade.telemetry.advice import next_steps
 from crossfade.telemetry.document import SCHEMA_VERSION, StatusDocument
-from crossfade.telemetry.offline import read_status
 
 _DAEMON_SECONDS: Final = 2.0
 _EVERY: Final = 1.0
@@ -50,8 +49,10 @@ def fetch(settings: Settings) -> StatusDocument:
     asked = _ask_daemon(settings)
     if asked is not None and asked["leader"]:
         return asked
+    from crossfade.telemetry import offline  # the driver; where the daemon answers, nobody waits for it to load
+
     document = asyncio.run(
-        read_status(
+        offline.read_status(
             settings.name,
             source_dsn=settings.source.dsn.get_secret_value(),
             target_dsn=settings.target.dsn.get_secret_value(),

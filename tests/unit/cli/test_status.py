@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import io
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import orjson
 import pytest
 from rich.console import Console
 
+import crossfade
 from crossfade.cli import status as command
 from crossfade.cli.view import render, size
 from crossfade.events import LagMeasured, LeaderChanged, Note, Paused, PauseReason, Phase, PhaseChanged
 from crossfade.settings import Settings
+from crossfade.telemetry import offline
 from crossfade.telemetry.document import StatusDocument
 from crossfade.telemetry.status import StatusBook
 from tests.unit.telemetry.facts import TABLES, applied, copied, failed, received, sampled
@@ -47,7 +52,7 @@ def _databases(monkeypatch: pytest.MonkeyPatch, document: StatusDocument) -> Non
     async def read_status(*_: object, **__: object) -> StatusDocument:
         return document
 
-    monkeypatch.setattr(command, "read_status", read_status)
+    monkeypatch.setattr(offline, "read_status", read_status)
 
 
 def _offline() -> StatusDocument:
@@ -65,6 +70,17 @@ def test_the_leader_on_this_host_is_asked(
     assert document["schema_version"] == 1
     assert document["lag_seconds"] == 1.5
     assert document["daemon"] is not None
+
+
+def test_where_a_daemon_answers_no_driver_is_loaded() -> None:
+    asked = subprocess.run(
+        [sys.executable, "-c", "import sys, crossfade.cli.status; print('psycopg' in sys.modules)"],
+        env={**os.environ, "PYTHONPATH": str(Path(crossfade.__file__).parents[1])},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert asked.stdout.strip() == "False"
 
 
 def test_without_a_daemon_the_databases_are_asked(

@@ -17,6 +17,7 @@ from typing import Final
 from crossfade.catalog import Column, TableName
 from crossfade.mapping.plan import ColumnPlan, Const, LocalTime, Plan, Remap
 from crossfade.pgoutput.messages import Form
+from crossfade.wire.constants import binary_constant
 
 # Types whose binary form is the same on every supported version, with the OIDs of the type and of its array. Left out
 # on purpose: OIDs and what holds them, xid, pg_lsn and snapshots (F17), money (its scale is a locale's), xml (its
@@ -88,15 +89,20 @@ def obstacle(plan: Plan, *, source_version: int, target_version: int) -> Obstacl
                 if older < _INFINITE_INTERVALS <= newer:
                     why = "intervals differ in binary between the two servers' versions"
             if why:
-                assert column.source is not None
-                return Obstacle(table.source, column.source.name, why)
+                fed_by = column.source if column.source is not None else column.target
+                return Obstacle(table.source, fed_by.name, why)
     return None
 
 
 def _unsafe(column: ColumnPlan) -> str:
-    """Why this column needs text; "" when it does not. A constant is sent as text in either form."""
+    """Why this column needs text; "" when it does not."""
     source, target = column.source, column.target
-    if source is None or isinstance(column.rule, Const):
+    if isinstance(column.rule, Const):
+        text = column.rule.text
+        if text is None or binary_constant(text, target) is not None:
+            return ""
+        return f"the binary form of its constant for {_named(target)} is not known here"
+    if source is None:
         return ""
     pair = (source.type_oid, target.type_oid)
     if isinstance(column.rule, Remap):

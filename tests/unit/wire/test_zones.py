@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from crossfade.faults import Misconfigured, RowRefused
 from crossfade.mapping.plan import Ambiguous, Nonexistent
-from crossfade.wire.zones import END, INFINITY, LOWEST, MICROSECONDS, NEGATIVE_INFINITY, REPEAT, Zone
+from crossfade.wire.zones import DAY, END, INFINITY, LOWEST, MICROSECONDS, NEGATIVE_INFINITY, REPEAT, Zone
 
 EPOCH = datetime(2000, 1, 1)  # noqa: DTZ001 - local times are the subject
 HOUR = 3_600
@@ -229,3 +229,38 @@ def test_the_tzdata_package_stands_in_where_the_system_has_no_database(
     monkeypatch.setattr("zoneinfo.TZPATH", (str(tmp_path),))
     # A name that no other test loads: zones are kept once loaded.
     assert to_utc(Zone.load("America/Indiana/Knox"), "2024-01-01 00:00:00")[0] == "2024-01-01 06:00:00"
+
+
+@given(
+    st.sampled_from(
+        ["America/New_York", "Europe/Dublin", "Asia/Kolkata", "Africa/Casablanca", "America/Caracas", "UTC"]
+    ),
+    st.integers(LOWEST - 10**15, END - 1)
+    | st.integers(-60 * 365 * DAY * MICROSECONDS, 100 * 365 * DAY * MICROSECONDS)
+    | st.sampled_from([LOWEST, LOWEST + 5 * 3600 * MICROSECONDS, END - 1, END, NEGATIVE_INFINITY, INFINITY]),
+    st.floats(0, 1),
+)
+def test_a_segment_converts_all_that_is_in_it_as_one_by_one(name: str, local_us: int, part: float) -> None:
+    zone = Zone.load(name)
+    start, stop, offset_us = zone.segment(local_us)
+    if start == stop:
+        return
+    assert start <= local_us < stop
+    inside = {start, stop - 1, local_us, start + int((stop - 1 - start) * part)}
+    for one in inside:
+        assert zone.to_utc(one, ambiguous=Ambiguous.ERROR, nonexistent=Nonexistent.ERROR) == (one - offset_us, "")
+
+
+@pytest.mark.parametrize("name", ["America/New_York", "Europe/Dublin", "Africa/Casablanca"])
+def test_only_the_hours_of_a_change_are_in_no_segment(name: str) -> None:
+    zone = Zone.load(name)
+    base = 18 * 365 * DAY * MICROSECONDS
+    hours = [base + hour * 3600 * MICROSECONDS for hour in range(3 * 365 * 24)]
+    none = [hour for hour in hours if zone.segment(hour) == (0, 0, 0)]
+    questions = [
+        hour
+        for hour in hours
+        if zone.to_utc(hour, ambiguous=Ambiguous.LATER, nonexistent=Nonexistent.SHIFT)[1] in ("gap", "overlap")
+    ]
+    assert none == questions
+    assert questions

@@ -57,6 +57,27 @@ CREATE TABLE IF NOT EXISTS crossfade.copy_tables (
     PRIMARY KEY (workflow, target_schema, target_name)
 );
 
+-- Which reading of the source, at one snapshot, may mark the table or its parts: fences those before it. (Since version 2.)
+ALTER TABLE crossfade.copy_tables ADD COLUMN IF NOT EXISTS attempt bigint NOT NULL DEFAULT 0;
+
+-- The parts of tables that are copied in several: of the latest attempt only. (Since version 2.)
+CREATE TABLE IF NOT EXISTS crossfade.copy_parts (
+    workflow text NOT NULL,
+    target_schema text NOT NULL,
+    target_name text NOT NULL,
+    part integer NOT NULL,
+    attempt bigint NOT NULL,
+    relation text,                        -- the leaf partition it is of, NULL: the table itself
+    range_of text NOT NULL,               -- ctid, a key column, or '' for all of it
+    range_lower bigint,                   -- NULL: no bound
+    range_upper bigint,
+    state text NOT NULL,                  -- pending | done
+    copied_rows bigint NOT NULL DEFAULT 0,
+    copied_bytes bigint NOT NULL DEFAULT 0,
+    finished_at timestamptz,
+    PRIMARY KEY (workflow, target_schema, target_name, part)
+);
+
 CREATE TABLE IF NOT EXISTS crossfade.control (
     id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     workflow text NOT NULL,
@@ -67,6 +88,8 @@ CREATE TABLE IF NOT EXISTS crossfade.control (
     outcome text
 );
 
-INSERT INTO crossfade.version (version) VALUES (1) ON CONFLICT DO NOTHING;
+INSERT INTO crossfade.version AS v (version) VALUES (2)
+    ON CONFLICT (only_row) DO UPDATE SET version = excluded.version, upgraded_at = now()
+    WHERE v.version < excluded.version;
 
 RESET ROLE;

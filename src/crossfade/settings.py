@@ -125,6 +125,7 @@ class Stream(StrictModel):
     pipe_bytes: Annotated[Size, Field(ge=1024, le=16 * 1024**3)] = 8 * 1024**2
     # `exact`: change by change, for whoever suspects what is faster.
     apply: Literal["fast", "exact"] = "fast"
+    wire: Literal["auto", "text"] = "auto"
     status_interval: Annotated[Duration, Field(ge=timedelta(milliseconds=100), le=timedelta(minutes=1))] = timedelta(
         seconds=10
     )
@@ -142,9 +143,11 @@ class Stream(StrictModel):
 
 
 class Copy(StrictModel):
-    """The initial copy: tables at a time, and whether to let go of a table when somebody queues for it."""
+    """The initial copy: parts at a time, how large a part is (bytes on the source, TOAST included), and whether to let
+    go of a table when somebody queues for it."""
 
     workers: Annotated[Count, Field(ge=1, le=64)] = 2
+    part_bytes: Annotated[Size, Field(ge=8192, le=1024**4)] = 32 * 1024**2
     lock_yield: bool = True
 
 

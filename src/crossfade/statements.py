@@ -49,9 +49,12 @@ def _assignments(names: Sequence[str], first: int) -> sql.Composed:
     )
 
 
+def _kind(column: Column) -> str:
+    return column.element_type_kind or column.type_kind
+
+
 def _is_compared_as_text(column: Column) -> bool:
-    kind = column.element_type_kind or column.type_kind
-    return kind in _KINDS_COMPARED_AS_TEXT or column.base_type.removesuffix("[]") in _COMPARED_AS_TEXT
+    return _kind(column) in _KINDS_COMPARED_AS_TEXT or column.base_type.removesuffix("[]") in _COMPARED_AS_TEXT
 
 
 def _matches(plan: TablePlan, first: int) -> sql.Composed:
@@ -63,7 +66,11 @@ def _matches(plan: TablePlan, first: int) -> sql.Composed:
         if plan.key_is_unique:  # what a unique index covers has an equality, and no NULL in an identity
             terms.append(sql.SQL("{} = {}").format(sql.Identifier(name), parameter))
         elif _is_compared_as_text(column):
-            terms.append(sql.SQL("{}::text IS NOT DISTINCT FROM {}::text").format(sql.Identifier(name), parameter))
+            # Its type is said: else the parameter were a text, and the bytes of a binary one are not.
+            said = sql.SQL("" if _kind(column) in _KINDS_COMPARED_AS_TEXT else "::" + column.base_type)
+            terms.append(
+                sql.SQL("{}::text IS NOT DISTINCT FROM {}{}::text").format(sql.Identifier(name), parameter, said)
+            )
         elif column.not_null:
             terms.append(sql.SQL("{} = {}").format(sql.Identifier(name), parameter))
         else:
@@ -159,17 +166,46 @@ def delete_all(name: TableName) -> sql.Composed:
     return sql.SQL("DELETE FROM {}").format(table(name))
 
 
-def copy_out(plan: TablePlan) -> sql.Composed:
-    """The published rows of one source table, its used columns in attribute order, as COPY text.
+def copy_out(
+    plan: TablePlan,
+    *,
+    columns: Sequence[str] | None = None,
+    relation: TableName | None = None,
+    only_rows: sql.Composable | None = None,
+    is_binary: bool = False,
+) -> sql.Composed:
+    """The published rows of one source table, its used columns in attribute order unless `columns` says otherwise.
 
-    ONLY keeps inheritance children out, as the publication does; a partitioned table is read through its root (G9).
+    ONLY keeps inheritance children out, as the publication does; a partitioned table is read through its root (G9), or
+    leaf by leaf, `relation` naming one.
     """
-    names = copied_columns(plan)
-    return sql.SQL("COPY (SELECT {} FROM {}{}) TO STDOUT").format(
+    names = copied_columns(plan) if columns is None else columns
+    return sql.SQL("COPY (SELECT {} FROM {}{}{}) TO STDOUT{}").format(
         sql.SQL(", ").join(map(sql.Identifier, names)) if names else sql.SQL(""),
-        sql.SQL("" if plan.is_partitioned else "ONLY "),
-        table(plan.source),
+        sql.SQL("" if plan.is_partitioned and relation is None else "ONLY "),
+        table(plan.source if relation is None else relation),
+        sql.SQL("") if only_rows is None else sql.SQL(" WHERE ") + only_rows,
+        _binary(is_binary),
     )
+
+
+def _binary(is_binary: bool) -> sql.SQL:
+    return sql.SQL(" (FORMAT binary)" if is_binary else "")
+
+
+def in_range(column: str, lower: int | None, upper: int | None) -> sql.Composable | None:
+    """Rows whose `column` is in [lower, upper); for "ctid" the bounds are page numbers. None: every row."""
+    is_page = column == "ctid"
+    terms: list[sql.Composable] = [
+        sql.SQL("{} {} {}").format(
+            sql.Identifier(column),
+            sql.SQL(operator),
+            sql.SQL(f"'({bound},0)'::tid" if is_page else f"{bound}"),  # a number we made
+        )
+        for operator, bound in ((">=", lower), ("<", upper))
+        if bound is not None
+    ]
+    return sql.SQL(" AND ").join(terms) if terms else None
 
 
 def owner_ids(keyspace: Keyspace) -> sql.Composed:
@@ -189,10 +225,12 @@ def copied_columns(plan: TablePlan) -> tuple[str, ...]:
     return tuple(column.name for column in plan.source_columns if column.name in plan.used)
 
 
-def copy_in(plan: TablePlan) -> sql.Composed:
+def copy_in(plan: TablePlan, *, is_binary: bool = False) -> sql.Composed:
     """COPY writes GENERATED ALWAYS identity columns as they come (sql-copy, Notes)."""
-    return sql.SQL("COPY {} ({}) FROM STDIN").format(
-        table(plan.target), sql.SQL(", ").join(sql.Identifier(column.target.name) for column in plan.columns)
+    return sql.SQL("COPY {} ({}) FROM STDIN{}").format(
+        table(plan.target),
+        sql.SQL(", ").join(sql.Identifier(column.target.name) for column in plan.columns),
+        _binary(is_binary),
     )
 
 

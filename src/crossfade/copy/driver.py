@@ -1,39 +1,48 @@
-"""The initial copy: tables in parallel, each at a snapshot, until every one is done, whatever dies meanwhile.
+"""The initial copy: parts of tables in parallel, all at one snapshot, until every one is done, whatever dies meanwhile.
 
-Decisions are `phases`'; one table's way is `table`; this file opens connections, starts workers, watches who queues
-behind our locks, and takes a new snapshot when the one in hand is of no use any more. Refuses to touch the main slot.
-The invariant: a table is copied at a snapshot whose position is stored with it, so that the stream can tell what the
-copy already shows (G6).
+Decisions are `phases`' and `parts`'; one part's way is `part`; this file opens connections, starts workers, watches who
+queues behind our locks, and takes a new snapshot when the one in hand is of no use any more. Refuses to touch the main
+slot. The invariant: a table is copied at one snapshot whose position is stored with it, so that the stream can tell
+what the copy already shows (G6); a part that is done is not read again while that snapshot lives.
 """
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from collections import Counter
 from collections.abc import Callable, Coroutine, Mapping
+from typing import Final
 
 import psycopg
 
 from crossfade import failpoints, statements
 from crossfade.catalog import TableName
-from crossfade.copy import phases
+from crossfade.copy import extents, phases
+from crossfade.copy.lines import Lines, give_up
+from crossfade.copy.part import Ids, PartCopy, Stopped, TableRewritten, TableYielded
+from crossfade.copy.parts import Board, Part, is_divisible, split
+from crossfade.copy.passage import Passage, passage
 from crossfade.copy.phases import State
-from crossfade.copy.table import Stopped, TableCopy, TableRewritten, TableYielded
-from crossfade.events import CopyState, Listener, Note
-from crossfade.faults import Refused
-from crossfade.lsn import Lsn
+from crossfade.copy.tally import Tally
+from crossfade.events import Listener, Note
+from crossfade.faults import Fenced, Refused, Transient
 from crossfade.mapping.plan import Plan, TablePlan
 from crossfade.session.connect import TARGET, Connection, connect, server_fault
 from crossfade.source.snapshot import Snapshot, SnapshotGone, enter
+from crossfade.state import copies
+from crossfade.state.copies import from_lsns, register
 from crossfade.target import idmap
 from crossfade.wire.codec import CopyCodec
 from crossfade.wire.idstate import IdState
 from crossfade.wire.zones import Zone
 
-_QUEUE_EVERY = 0.5
-_ALERT_AFTER = 3
-_FILL = 20_000
+_QUEUE_EVERY: Final = 0.5
+_ALERT_AFTER: Final = 3
+_FILL: Final = 20_000
+# A part that loses its line is tried again, the snapshot being there; this often in a row, then it is no accident.
+_TRIES: Final = 5
+# A smaller table is not worth a connection of its own: libpq reads it, and the connection serves the next one, too.
+_WORTH_A_LINE: Final = 1024 * 1024
 
 _QUEUERS = """
 SELECT l.relation::bigint, holder, l.pid, coalesce(a.usename, '?')
@@ -55,7 +64,9 @@ class CopyDriver:
         target_dsn: str,
         slot: str,
         workers: int,
+        part_bytes: int,
         lock_yield: bool,
+        wire: str = "auto",
         replica_role: bool,
         make_ids: Callable[[], Mapping[str, IdState]],
         zones: Mapping[str, Zone],
@@ -68,23 +79,25 @@ class CopyDriver:
         self._target_dsn = target_dsn
         self._slot = slot
         self._workers = workers
+        self._part_bytes = part_bytes
         self._lock_yield = lock_yield
+        self._wire = wire
         self._replica_role = replica_role
-        self._ids = make_ids()
+        self._ids = Ids(make_ids(), None)
         self._zones = zones
         self._listener = listener
         self._ends = ends
         self._is_paused = is_paused
         self._tables = {table.target: table for table in plan.tables}
         self._waits = phases.parents(plan.tables, plan.target_foreign_keys, enforced=not replica_role)
-        self._states: dict[TableName, State] = {}
+        self._board = Board((), {}, {})
+        self._tally = Tally(plan.tables, listener)
+        self._attempt = 0  # the number that marks carry
         self._busy: dict[int, TableName] = {}  # source backend pid -> target table
         self._asked: set[TableName] = set()
         self._yields: Counter[TableName] = Counter()
         self._queuers: dict[TableName, str] = {}  # who waited last
         self._changed = asyncio.Event()
-        self._allocator: Connection | None = None
-        self._allocator_lock = asyncio.Lock()
         self._filled = False
 
     async def run(self, snapshot: Snapshot | None) -> bool:
@@ -93,14 +106,15 @@ class CopyDriver:
         `snapshot` is that of the slot just created, or None after a restart; it is closed here.
         """
         control = await connect(self._target_dsn, purpose="copy control", endpoint="target", settings=TARGET)
+        allocator: Connection | None = None
         try:
-            self._states = await _load(control, self._plan)
-            if all(state is State.DONE for state in self._states.values()):
+            stored = await _load(control, self._plan)
+            self._board = Board(self._plan.tables, self._waits, stored)
+            if self._board.is_done:
                 return True
             if self._plan.keyspaces:
-                self._allocator = await connect(
-                    self._target_dsn, purpose="id allocator", endpoint="target", settings=TARGET
-                )
+                allocator = await connect(self._target_dsn, purpose="id allocator", endpoint="target", settings=TARGET)
+                self._ids = Ids(self._ids.states, allocator)
             while not self._ends():
                 if snapshot is None:
                     snapshot = await Snapshot.take(
@@ -108,19 +122,7 @@ class CopyDriver:
                     )
                     if snapshot is None:
                         return False
-                    self._renew(self._states)
-                try:
-                    done = await self._round(snapshot)
-                except BaseExceptionGroup as group:
-                    gone, others = group.split(SnapshotGone)
-                    if others is not None or gone is None:
-                        raise
-                    done = False
-                    self._listener(Note("snapshot_lost", _LOST, "warning"))
-                    self._states = await _load(control, self._plan)
-                except SnapshotGone:
-                    done = False
-                    self._states = await _load(control, self._plan)
+                done = await self._round(snapshot, control)
                 await snapshot.close()
                 snapshot = None
                 if done:
@@ -129,100 +131,179 @@ class CopyDriver:
         finally:
             if snapshot is not None:
                 await snapshot.close()
-            if self._allocator is not None:
-                await self._allocator.close()
+            if allocator is not None:
+                await allocator.close()
             await control.close()
 
-    def _renew(self, states: dict[TableName, State]) -> None:
-        """Another snapshot shows other rows: stale tables may be tried again, parents that came since need ids."""
-        self._filled = False
-        for name, state in states.items():
-            states[name] = phases.advance(state, phases.SnapshotRenewed())
-
-    async def _round(self, snapshot: Snapshot) -> bool:
+    async def _round(self, snapshot: Snapshot, control: Connection) -> bool:
         """Everything that can be copied at this snapshot; True when all tables are done."""
-        await self._fill_maps(snapshot)
-        async with asyncio.TaskGroup() as group:
-            for number in range(self._workers):
-                group.create_task(self._worker(snapshot), name=f"copy.{number}")
-            group.create_task(self._watch(snapshot), name="copy.locks")
-        return all(state is State.DONE for state in self._states.values())
+        self._board = Board(self._plan.tables, self._waits, await _load(control, self._plan))
+        try:
+            await self._prepare(snapshot, control)
+            await self._fill_maps(snapshot)
+            async with asyncio.TaskGroup() as group:
+                for number in range(self._workers):
+                    group.create_task(self._worker(snapshot, control), name=f"copy.{number}")
+                group.create_task(self._watch(snapshot), name="copy.locks")
+        except BaseExceptionGroup as group:
+            gone, others = group.split(SnapshotGone)
+            if others is not None or gone is None:
+                raise
+            self._listener(Note("snapshot_lost", _LOST, "warning"))
+            return False
+        except SnapshotGone:
+            return False
+        return self._board.is_done
 
-    def _is_over(self) -> bool:
-        """Nothing runs and nothing can start: what is still pending waits for a table that needs a new snapshot."""
-        if self._ends():
-            return True
-        runs = any(state is State.RUNNING for state in self._states.values())
-        return not runs and not phases.runnable(self._plan.tables, self._states, self._waits)
+    async def _prepare(self, snapshot: Snapshot, control: Connection) -> None:
+        """A new snapshot shows other rows: what parts of unfinished tables brought goes, and they are cut anew."""
+        self._filled = False
+        self._attempt, emptied = await copies.begin_attempt(control, self._plan, replica_role=self._replica_role)
+        for target in emptied:
+            self._listener(Note("table_emptied", _EMPTIED.format(table=self._tables[target].source), "info"))
+        divisible = [
+            plan
+            for plan in self._board.pending
+            if is_divisible(plan, self._plan.target_foreign_keys, enforced=not self._replica_role)
+        ]
+        source = await connect(self._source_dsn, purpose="copy sizes", endpoint="source")
+        try:
+            await enter(source, snapshot.name)
+            found = await extents.measure(source, divisible, part_bytes=self._part_bytes)
+            by_page = source.info.server_version >= extents.PAGES_SINCE
+        except psycopg.Error as error:
+            raise server_fault(error, where="source, measuring tables") from None
+        finally:
+            await source.close()
+        for plan in self._board.pending:
+            parts = split(found.get(plan.target, ()), part_bytes=self._part_bytes, by_page=by_page)
+            if len(parts) > 1:
+                await copies.divide(control, self._plan.workflow, plan.target, map(_piece, parts), self._attempt)
+            self._board.divide(plan.target, parts)
+            self._tally.begin(plan.target, snapshot.consistent_point, self._yields[plan.target])
 
     # workers -------------------------------------------------------------------------------------------------------
 
-    async def _worker(self, snapshot: Snapshot) -> None:
-        while not self._is_over():
-            if self._is_paused():
-                # What is being copied is finished, since giving it up would cost more; nothing new begins.
-                await asyncio.sleep(_QUEUE_EVERY)
-                continue
-            ready = phases.runnable(self._plan.tables, self._states, self._waits)
-            ready = [plan for plan in ready if plan.target not in self._asked] or ready
-            if not ready:
-                self._changed.clear()
-                await self._changed.wait()
-                continue
-            plan = ready[0]
-            if plan.target in self._asked:
-                # Its queuer goes first: give it a moment.
-                await asyncio.sleep(_QUEUE_EVERY)
-                self._asked.discard(plan.target)
-                if self._states[plan.target] is not State.PENDING:
-                    continue
-            self._move(plan.target, phases.Started())
-            self._move(plan.target, await self._copy(plan, snapshot))
-
-    def _move(self, table: TableName, event: phases.Event) -> None:
-        self._states[table] = phases.advance(self._states[table], event)
-        self._changed.set()
-
-    async def _copy(self, plan: TablePlan, snapshot: Snapshot) -> phases.Event:
-        """One attempt at one table, on connections of its own: whatever happens, they are given up with it."""
-        self._tell(plan, "running", snapshot.consistent_point)
-        source = await connect(self._source_dsn, purpose="copy", endpoint="source")
+    async def _worker(self, snapshot: Snapshot, control: Connection) -> None:
+        lines = Lines(self._source_dsn, self._target_dsn)
         try:
-            target = await connect(self._target_dsn, purpose="copy", endpoint="target", settings=TARGET)
-            try:
-                self._busy[source.pgconn.backend_pid] = plan.target
-                table = TableCopy(
-                    plan,
-                    workflow=self._plan.workflow,
-                    codec=CopyCodec(plan, self._ids, self._zones),
-                    ids=self._ids,
-                    allocator=self._allocator,
-                    allocator_lock=self._allocator_lock,
-                    replica_role=self._replica_role,
-                    from_lsn=snapshot.consistent_point,
-                    listener=self._listener,
-                    wants_out=lambda: self._wants_out(plan.target),
-                )
-                try:
-                    await self._unless_wanted_out(table, table.run(source, target, snapshot.name), plan.target)
-                except TableYielded:
-                    self._yielded(plan)
-                    return phases.Yielded()
-                except TableRewritten:
-                    self._listener(Note("table_rewritten", _REWRITTEN.format(table=plan.source), "warning"))
-                    self._tell(plan, "pending", snapshot.consistent_point)
-                    return phases.Rewritten()
-                except Stopped:
-                    return phases.Yielded()
-                self._remark(plan, table)
-                return phases.Finished()
-            finally:
-                await target.close()
+            while not self._is_over():
+                if self._is_paused():
+                    # What is being copied is finished, since giving it up would cost more; nothing new begins.
+                    await asyncio.sleep(_QUEUE_EVERY)
+                    continue
+                ready = self._board.ready()
+                ready = [each for each in ready if each[0].target not in self._asked] or ready
+                if not ready:
+                    self._changed.clear()
+                    await self._changed.wait()
+                    continue
+                plan, part = ready[0]
+                if plan.target in self._asked:
+                    # Its queuer goes first: give it a moment.
+                    await asyncio.sleep(_QUEUE_EVERY)
+                    self._asked.discard(plan.target)
+                    continue
+                self._board.started(plan.target, part)
+                await self._copy(plan, part, snapshot, lines, control)
+                self._changed.set()
         finally:
-            self._busy.pop(source.pgconn.backend_pid, None)
-            await _give_up(source)
+            await lines.close()
 
-    async def _unless_wanted_out(self, copy: TableCopy, work: Coroutine[None, None, None], table: TableName) -> None:
+    def _is_over(self) -> bool:
+        return self._ends() or self._board.is_idle
+
+    async def _copy(self, plan: TablePlan, part: Part, snapshot: Snapshot, lines: Lines, control: Connection) -> None:
+        """Attempts at one part until something is decided about it."""
+        table = plan.target
+        mark = copies.Mark(
+            workflow=self._plan.workflow,
+            target=table,
+            part=part.number if self._board.parts_of(table) > 1 else None,
+            attempt=self._attempt,
+            from_lsn=snapshot.consistent_point,
+        )
+        for tried in range(1, _TRIES + 1):
+            try:
+                await self._once(plan, part, mark, snapshot, lines)
+            except TableYielded:
+                self._board.given_back(table, part)
+                self._yielded(plan)
+            except TableRewritten:
+                self._board.rewritten(table, part)
+                self._listener(Note("table_rewritten", _REWRITTEN.format(table=plan.source), "warning"))
+            except Stopped:
+                self._board.given_back(table, part)
+            except SnapshotGone:
+                raise
+            except Transient as fault:
+                # A line was cut, perhaps with a COMMIT on its way: whether the rows are there, the mark says.
+                await snapshot.check()
+                if not await self._is_written(control, mark, plan, part):
+                    if tried == _TRIES or isinstance(fault, Fenced):
+                        raise
+                    self._listener(Note("copy_part_again", _AGAIN.format(table=plan.source, why=fault.what), "warning"))
+                    await asyncio.sleep(_QUEUE_EVERY * tried)
+                    if self._ends():
+                        self._board.given_back(table, part)
+                        return
+                    continue
+                self._finished(plan, part)
+            else:
+                self._finished(plan, part)
+            return
+
+    async def _is_written(self, control: Connection, mark: copies.Mark, plan: TablePlan, part: Part) -> bool:
+        try:
+            counts = await copies.written(control, mark)
+        except psycopg.Error as error:
+            raise server_fault(error, where="target, looking for a mark") from None
+        if counts is None:
+            return False
+        self._tally.progressed(plan.target, part, *counts)
+        return True
+
+    async def _once(self, plan: TablePlan, part: Part, mark: copies.Mark, snapshot: Snapshot, lines: Lines) -> None:
+        """One attempt at one part. The lines are given up with whatever goes wrong."""
+        try:
+            source, target = await lines.open()
+            pid = source.pgconn.backend_pid
+            self._busy[pid] = plan.target
+            way = self._passage(plan, source, target)
+            copy = PartCopy(
+                plan,
+                part,
+                passage=way,
+                mark=mark,
+                codec=CopyCodec(plan, self._ids.states, self._zones),
+                ids=self._ids,
+                replica_role=self._replica_role,
+                past_libpq=lines.source_is_plain and plan.bytes_estimate >= _WORTH_A_LINE,
+                is_plain=lines.target_is_plain,
+                wants_out=lambda: self._wants_out(plan.target),
+                progressed=lambda: self._tally.progressed(plan.target, part, copy.rows, copy.bytes),
+            )
+            self._tally.progressed(plan.target, part, 0, 0)
+            try:
+                await self._unless_wanted_out(copy, copy.run(source, target, snapshot.name), plan.target)
+            finally:
+                self._busy.pop(pid, None)
+        except BaseException:
+            self._tally.forget(plan.target, part)
+            await lines.give_up()
+            raise
+        self._remark(plan, copy)
+
+    def _passage(self, plan: TablePlan, source: Connection, target: Connection) -> Passage:
+        return passage(
+            plan,
+            self._plan,
+            source_version=source.info.server_version,
+            target_version=target.info.server_version,
+            wanted=self._wire,
+        )
+
+    async def _unless_wanted_out(self, copy: PartCopy, work: Coroutine[None, None, None], table: TableName) -> None:
         """Do `work`, which asks between blocks whether to let go. A target that takes nothing (somebody's lock, a slow
         disk) keeps it from asking, and our lock on the source must not outlast that: then it is cancelled."""
         task = asyncio.ensure_future(work)
@@ -248,10 +329,19 @@ class CopyDriver:
             return Stopped
         return TableYielded if table in self._asked else None
 
+    def _finished(self, plan: TablePlan, part: Part) -> None:
+        if self._board.finished(plan.target, part):
+            self._tally.done(plan.target)
+            if self._yields[plan.target] >= _ALERT_AFTER:
+                self._listener(Note("copy_yields", f"{plan.source} is copied.", "info", alert=True, cleared=True))
+
     def _yielded(self, plan: TablePlan) -> None:
+        """Parts that let go for the same queuer are one yield."""
+        if self._board.states[plan.target] is State.RUNNING:
+            return
         self._asked.add(plan.target)
         self._yields[plan.target] += 1
-        self._tell(plan, "pending", Lsn(0))
+        self._tally.yielded(plan.target, self._yields[plan.target])
         if self._yields[plan.target] >= _ALERT_AFTER:
             self._listener(
                 Note(
@@ -264,16 +354,16 @@ class CopyDriver:
                 )
             )
 
-    def _remark(self, plan: TablePlan, table: TableCopy) -> None:
-        if table.orphans:
+    def _remark(self, plan: TablePlan, copy: PartCopy) -> None:
+        if copy.orphans:
             self._listener(
                 Note(
                     "orphan_ids",
-                    f"{table.orphans} references of {plan.source} have no parent; they were given ids all the same.",
+                    f"{copy.orphans} references of {plan.source} have no parent; they were given ids all the same.",
                     "warning",
                 )
             )
-        for what, times in table.clock_notes.items():
+        for what, times in copy.remarks.clock.items():
             self._listener(
                 Note(
                     "clock_changes",
@@ -281,22 +371,6 @@ class CopyDriver:
                     "info",
                 )
             )
-        if self._yields[plan.target] >= _ALERT_AFTER:
-            self._listener(Note("copy_yields", f"{plan.source} is copied.", "info", alert=True, cleared=True))
-
-    def _tell(self, plan: TablePlan, state: str, from_lsn: Lsn) -> None:
-        self._listener(
-            CopyState(
-                plan.source,
-                plan.target,
-                state,
-                rows=0,
-                bytes=0,
-                rows_estimated=plan.row_estimate,
-                from_lsn=from_lsn,
-                yields=self._yields[plan.target],
-            )
-        )
 
     # watching ------------------------------------------------------------------------------------------------------
 
@@ -333,7 +407,8 @@ class CopyDriver:
 
     async def _fill_maps(self, snapshot: Snapshot) -> None:
         """Give every parent its id before any table is copied: the parent column first, then nobody has to wait."""
-        if self._filled or self._allocator is None:
+        allocator = self._ids.allocator
+        if self._filled or allocator is None:
             return
         source = await connect(self._source_dsn, purpose="id maps", endpoint="source")
         try:
@@ -343,48 +418,33 @@ class CopyDriver:
                     await cursor.execute(statements.owner_ids(keyspace))
                     while rows := await cursor.fetchmany(_FILL):
                         olds = {str(row[0]).encode() for row in rows if row[0] is not None}
-                        await idmap.allocate_ahead(self._allocator, self._ids[name], olds)
+                        await idmap.allocate_ahead(allocator, self._ids.states[name], olds)
                         if self._ends():
                             return
             failpoints.reached("after_id_maps")
         except psycopg.Error as error:
             raise server_fault(error, where="filling the id maps") from None
         finally:
-            await _give_up(source)
+            await give_up(source)
         self._filled = True
 
 
 _REWRITTEN = (
     "{table} was truncated, rewritten or got other partitions since the snapshot; it is copied again from a new one."
 )
+_EMPTIED = "{table} had been copied in part; those rows are gone and it is copied again from a new snapshot."
+_AGAIN = "A part of {table} is copied again: {why}"
 _LOST = "The copy's snapshot was lost; finished tables stay, the others are copied again from a new one."
 
 
-async def _give_up(source: Connection) -> None:
-    """Close a connection that may be in the middle of a COPY, and make the server notice at once, for its locks."""
-    if not source.closed and source.pgconn.transaction_status == psycopg.pq.TransactionStatus.ACTIVE:
-        with contextlib.suppress(psycopg.Error):  # then it will notice at its next write
-            await source.cancel_safe(timeout=5.0)
-    await source.close()
+def _piece(part: Part) -> copies.Piece:
+    relation = str(part.relation) if part.relation is not None else None
+    return copies.Piece(part.number, relation, part.column, part.lower, part.upper)
 
 
 async def _load(connection: Connection, plan: Plan) -> dict[TableName, State]:
-    cursor = await connection.execute(
-        "SELECT target_schema, target_name, state FROM crossfade.copy_tables WHERE workflow = %s", (plan.workflow,)
-    )
-    stored = {TableName(str(row[0]), str(row[1])): State(str(row[2])) for row in await cursor.fetchall()}
-    return {table.target: stored.get(table.target, State.PENDING) for table in plan.tables}
-
-
-async def register(connection: Connection, plan: Plan) -> None:
-    """Write every table as pending, once; what is there stays."""
-    async with connection.transaction():
-        for table in plan.tables:
-            await connection.execute(
-                "INSERT INTO crossfade.copy_tables (workflow, target_schema, target_name, source_schema, source_name,"
-                " state, rows_estimated) VALUES (%s, %s, %s, %s, %s, 'pending', %s) ON CONFLICT DO NOTHING",
-                (plan.workflow, *table.target, *table.source, table.row_estimate),
-            )
+    stored = await copies.states(connection, plan.workflow)
+    return {table.target: State(stored.get(table.target, State.PENDING.value)) for table in plan.tables}
 
 
 async def restart_connected(connection: Connection, plan: Plan, *, enforced: bool) -> None:
@@ -404,16 +464,6 @@ async def restart_connected(connection: Connection, plan: Plan, *, enforced: boo
             do="`crossfade teardown`, empty the target tables, `crossfade run`; or grant our role SET ON PARAMETER"
             " session_replication_role, which lifts this.",
         )
-
-
-async def from_lsns(connection: Connection, plan: Plan) -> dict[TableName, Lsn]:
-    """Per source table, the position before which the copy already shows its changes."""
-    cursor = await connection.execute(
-        "SELECT source_schema, source_name, from_lsn::text FROM crossfade.copy_tables WHERE workflow = %s"
-        " AND from_lsn IS NOT NULL",
-        (plan.workflow,),
-    )
-    return {TableName(str(row[0]), str(row[1])): Lsn.parse(str(row[2])) for row in await cursor.fetchall()}
 
 
 __all__ = ["CopyDriver", "from_lsns", "register", "restart_connected"]

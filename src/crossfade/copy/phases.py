@@ -106,10 +106,12 @@ def connected(tables: Iterable[TableName], waits: Mapping[TableName, set[TableNa
 def runnable(
     plans: Iterable[TablePlan], states: Mapping[TableName, State], waits: Mapping[TableName, set[TableName]]
 ) -> list[TablePlan]:
-    """What may start now, the biggest first, so that one big table does not run alone at the end."""
+    """What may start or be joined now: what has begun first, so that locks and parts are done with soon, then the
+    biggest, so that one big table does not run alone at the end."""
     ready = [
         plan
         for plan in plans
-        if states[plan.target] is State.PENDING and all(states[parent] is State.DONE for parent in waits[plan.target])
+        if states[plan.target] in (State.PENDING, State.RUNNING)
+        and all(states[parent] is State.DONE for parent in waits[plan.target])
     ]
-    return sorted(ready, key=lambda plan: (-plan.bytes_estimate, plan.target))
+    return sorted(ready, key=lambda plan: (states[plan.target] is not State.RUNNING, -plan.bytes_estimate, plan.target))

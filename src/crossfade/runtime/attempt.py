@@ -268,6 +268,7 @@ class Attempt:
             target_dsn=self._target_dsn,
             slot=self._slot,
             workers=self._settings.copy_.workers,
+            part_bytes=self._settings.copy_.part_bytes,
             lock_yield=self._settings.copy_.lock_yield,
             replica_role=self._replica_role,
             make_ids=lambda: make_ids(plan),

@@ -1,15 +1,38 @@
-"""What `crossfade.copy_tables` says of each table, as the events of a copy: told at the start of an attempt.
+"""What is stored of the copy: `crossfade.copy_tables`, and `crossfade.copy_parts` for tables copied in several parts.
 
-So that status and metrics know the mapped tables, and what an earlier process copied, before anything happens to them.
-Refuses to decide what is copied next (`copy/driver`). The invariant: read only.
+Refuses to decide what is copied next (`copy/parts`). The invariant: a mark is written in the same target transaction as
+the rows it speaks of, by compare-and-set, so that of two sessions that copied the same rows only one keeps them; and
+what a part left behind is taken out together with its mark.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Final
+
+import psycopg
+
+from crossfade import failpoints, statements
 from crossfade.catalog import TableName
 from crossfade.events import CopyState
+from crossfade.faults import Fenced
 from crossfade.lsn import NOWHERE, Lsn
+from crossfade.mapping.plan import Plan
 from crossfade.session.connect import Connection
+
+_ONE: Final = " WHERE workflow = %s AND target_schema = %s AND target_name = %s"
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """One line of `crossfade.copy_parts`."""
+
+    part: int
+    relation: str | None
+    range_of: str
+    lower: int | None
+    upper: int | None
 
 
 async def recorded(connection: Connection, workflow: str) -> tuple[CopyState, ...]:
@@ -41,4 +64,168 @@ async def recorded(connection: Connection, workflow: str) -> tuple[CopyState, ..
             estimated,
             from_lsn,
         ) in await cursor.fetchall()
+    )
+
+
+async def register(connection: Connection, plan: Plan) -> None:
+    """Write every table as pending, once; what is there stays."""
+    async with connection.transaction():
+        for table in plan.tables:
+            await connection.execute(
+                "INSERT INTO crossfade.copy_tables (workflow, target_schema, target_name, source_schema, source_name,"
+                " state, rows_estimated) VALUES (%s, %s, %s, %s, %s, 'pending', %s) ON CONFLICT DO NOTHING",
+                (plan.workflow, *table.target, *table.source, table.row_estimate),
+            )
+
+
+async def states(connection: Connection, workflow: str) -> dict[TableName, str]:
+    """`pending` or `done` of each target table."""
+    cursor = await connection.execute(
+        "SELECT target_schema, target_name, state FROM crossfade.copy_tables WHERE workflow = %s", (workflow,)
+    )
+    return {TableName(str(row[0]), str(row[1])): str(row[2]) for row in await cursor.fetchall()}
+
+
+async def from_lsns(connection: Connection, plan: Plan) -> dict[TableName, Lsn]:
+    """Per source table, the position before which the copy already shows its changes."""
+    cursor = await connection.execute(
+        "SELECT source_schema, source_name, from_lsn::text FROM crossfade.copy_tables WHERE workflow = %s"
+        " AND from_lsn IS NOT NULL",
+        (plan.workflow,),
+    )
+    return {TableName(str(row[0]), str(row[1])): Lsn.parse(str(row[2])) for row in await cursor.fetchall()}
+
+
+async def begin_attempt(connection: Connection, plan: Plan, *, replica_role: bool) -> tuple[int, list[TableName]]:
+    """Before anything is read at another snapshot: nobody marks what was read before, and nothing of it stays.
+
+    Finished parts of unfinished tables are taken out, since rows of two snapshots in one table would be a state the
+    source never had. Returns the number that marks must carry, and the tables that held rows.
+    """
+    async with connection.transaction():
+        # A session that outlived its daemon may be about to mark: it is waited for, or waits and finds itself fenced.
+        cursor = await connection.execute(
+            "SELECT target_schema, target_name, max(attempt) OVER () FROM (SELECT * FROM crossfade.copy_tables"
+            " WHERE workflow = %s AND state = 'pending' ORDER BY target_schema, target_name FOR UPDATE) p",
+            (plan.workflow,),
+        )
+        found = await cursor.fetchall()
+        pending = {TableName(str(row[0]), str(row[1])) for row in found}
+        attempt = int(str(found[0][2])) + 1 if found else 0
+        cursor = await connection.execute(
+            "SELECT DISTINCT target_schema, target_name FROM crossfade.copy_parts"
+            " WHERE workflow = %s AND state = 'done'",
+            (plan.workflow,),
+        )
+        partial = {TableName(str(row[0]), str(row[1])) for row in await cursor.fetchall()} & pending
+        emptied = sorted(table.target for table in plan.tables if table.target in partial)
+        if emptied:
+            if replica_role:
+                await connection.execute("SET LOCAL session_replication_role = replica")
+            for target in emptied:
+                await _empty(connection, target)
+        await connection.execute(
+            "DELETE FROM crossfade.copy_parts p USING crossfade.copy_tables t"
+            " WHERE p.workflow = %s AND t.state = 'pending'"
+            " AND (t.workflow, t.target_schema, t.target_name) = (p.workflow, p.target_schema, p.target_name)",
+            (plan.workflow,),
+        )
+        await connection.execute(
+            "UPDATE crossfade.copy_tables SET attempt = %s, copied_rows = 0, copied_bytes = 0"
+            " WHERE workflow = %s AND state = 'pending'",
+            (attempt, plan.workflow),
+        )
+        failpoints.reached("in_emptying")
+    return attempt, emptied
+
+
+async def _empty(connection: Connection, target: TableName) -> None:
+    try:
+        async with connection.transaction():
+            await connection.execute(statements.truncate([target]))
+    except (psycopg.errors.FeatureNotSupported, psycopg.errors.InsufficientPrivilege):
+        # A foreign key of another table refers to it, or we lack the right: slower, and just as empty.
+        await connection.execute(statements.delete_all(target))
+
+
+async def divide(
+    connection: Connection, workflow: str, target: TableName, pieces: Iterable[Piece], attempt: int
+) -> None:
+    """Write down the parts of a pending table."""
+    async with connection.transaction():
+        await connection.cursor().executemany(
+            "INSERT INTO crossfade.copy_parts (workflow, target_schema, target_name, part, attempt, relation,"
+            " range_of, range_lower, range_upper, state) VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, 'pending')",
+            [
+                (workflow, *target, piece.part, attempt, piece.relation, piece.range_of, piece.lower, piece.upper)
+                for piece in pieces
+            ],
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """What a finished part, or a table copied in one (`part` None), leaves behind in the transaction of its rows."""
+
+    workflow: str
+    target: TableName
+    part: int | None
+    attempt: int
+    from_lsn: Lsn
+
+
+async def write(connection: Connection, mark: Mark, *, rows: int, size: int) -> None:
+    """The rows of this transaction are there. Raises Fenced when they were before, or when another attempt began."""
+    if mark.part is None:
+        cursor = await connection.execute(
+            "UPDATE crossfade.copy_tables SET state = 'done', from_lsn = %s::pg_lsn, copied_rows = %s,"
+            " copied_bytes = %s, finished_at = clock_timestamp()" + _ONE + " AND attempt = %s AND state = 'pending'",
+            (str(mark.from_lsn), rows, size, mark.workflow, *mark.target, mark.attempt),
+        )
+        if cursor.rowcount != 1:
+            raise _fenced()
+        return
+    # The table's line is locked first: parts that end together must see each other's marks, or none would be the last.
+    cursor = await connection.execute(
+        "SELECT FROM crossfade.copy_tables" + _ONE + " AND attempt = %s AND state = 'pending' FOR UPDATE",
+        (mark.workflow, *mark.target, mark.attempt),
+    )
+    if cursor.rowcount != 1:
+        raise _fenced()
+    cursor = await connection.execute(
+        "UPDATE crossfade.copy_parts SET state = 'done', copied_rows = %s, copied_bytes = %s,"
+        " finished_at = clock_timestamp()" + _ONE + " AND part = %s AND attempt = %s AND state = 'pending'",
+        (rows, size, mark.workflow, *mark.target, mark.part, mark.attempt),
+    )
+    if cursor.rowcount != 1:
+        raise _fenced()
+    await connection.execute(
+        "UPDATE crossfade.copy_tables t SET copied_rows = copied_rows + %s, copied_bytes = copied_bytes + %s,"
+        " from_lsn = CASE WHEN more THEN NULL ELSE %s::pg_lsn END,"
+        " state = CASE WHEN more THEN 'pending' ELSE 'done' END,"
+        " finished_at = CASE WHEN more THEN NULL ELSE clock_timestamp() END"
+        " FROM (SELECT EXISTS (SELECT FROM crossfade.copy_parts" + _ONE + " AND state <> 'done') AS more) p"
+        " WHERE t.workflow = %s AND t.target_schema = %s AND t.target_name = %s",
+        (rows, size, str(mark.from_lsn), mark.workflow, *mark.target, mark.workflow, *mark.target),
+    )
+
+
+async def written(connection: Connection, mark: Mark) -> tuple[int, int] | None:
+    """The rows and bytes that came with the mark, if it is there: asked when the answer to a COMMIT was lost."""
+    where = _ONE + " AND attempt = %s AND state = 'done'"
+    values: tuple[object, ...] = (mark.workflow, *mark.target, mark.attempt)
+    if mark.part is None:
+        query = "SELECT copied_rows, copied_bytes FROM crossfade.copy_tables" + where
+    else:
+        query = "SELECT copied_rows, copied_bytes FROM crossfade.copy_parts" + where + " AND part = %s"
+        values = (*values, mark.part)
+    row = await (await connection.execute(query, values)).fetchone()
+    return (int(str(row[0])), int(str(row[1]))) if row is not None else None
+
+
+def _fenced() -> Fenced:
+    return Fenced(
+        "Another session copied this table, or this part of it, first.",
+        means="Our copy of it was rolled back; its rows are there once.",
+        do="Nothing: what is left to copy is read again.",
     )

@@ -13,7 +13,7 @@ import psycopg
 from crossfade.faults import Misconfigured, Refused
 from crossfade.session.connect import Connection, server_fault
 
-VERSION: Final = 1
+VERSION: Final = 2
 
 
 def statements() -> tuple[str, ...]:
@@ -30,30 +30,41 @@ async def exists(connection: Connection) -> bool:
 
 
 async def ensure(connection: Connection) -> None:
-    """Make what is missing. Raises Misconfigured when we lack the right, Refused for a newer schema than ours."""
-    if not await exists(connection):
-        try:
-            async with connection.transaction():
-                # Two daemons that start together must not both create: the second waits here and finds it done.
-                await connection.execute("SELECT pg_advisory_xact_lock(7241937001)")
-                for statement in statements():
-                    await connection.execute(statement)
-        except psycopg.errors.InsufficientPrivilege:
-            raise Misconfigured(
-                "Our role may not create the schema crossfade.",
-                where="target",
-                means="Nothing was changed.",
-                do="Let a DBA run deploy/sql/state.sql, or: GRANT CREATE ON DATABASE ... TO our role.",
-            ) from None
-        except psycopg.Error as error:
-            raise server_fault(error, where="target schema crossfade") from None
-    cursor = await connection.execute("SELECT version FROM crossfade.version")
-    row = await cursor.fetchone()
-    found = row[0] if row else None
-    if found != VERSION:
+    """Make what is missing, and upgrade what an older program made: every statement adds what is not there.
+
+    Raises Misconfigured when we lack the right, Refused for a newer schema than ours.
+    """
+    found = await _version(connection)
+    if found is not None and found > VERSION:
         raise Refused(
             f"The schema crossfade has version {found}; this program knows version {VERSION}.",
             where="target",
             means="Nothing was changed.",
             do="Run the program version that made it, or a newer one.",
         )
+    if found == VERSION:
+        return
+    try:
+        async with connection.transaction():
+            # Two daemons that start together must not both create: the second waits here and finds it done.
+            await connection.execute("SELECT pg_advisory_xact_lock(7241937001)")
+            for statement in statements():
+                await connection.execute(statement)
+    except psycopg.errors.InsufficientPrivilege:
+        raise Misconfigured(
+            "Our role may not create the schema crossfade, or what is new in it.",
+            where="target",
+            means="Nothing was changed.",
+            do="Let a DBA run deploy/sql/state.sql, or: GRANT CREATE ON DATABASE ... TO our role.",
+        ) from None
+    except psycopg.Error as error:
+        raise server_fault(error, where="target schema crossfade") from None
+
+
+async def _version(connection: Connection) -> int | None:
+    """That of the tables which are there; None when there are none."""
+    if not await exists(connection):
+        return None
+    cursor = await connection.execute("SELECT version FROM crossfade.version")
+    row = await cursor.fetchone()
+    return int(str(row[0])) if row else 0

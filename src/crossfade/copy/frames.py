@@ -1,0 +1,129 @@
+"""The protocol's messages of a COPY, walked in place: where whole rows end, without an object for any of them.
+
+A block of what the socket gave is walked once, header by header; what it holds of CopyData is handed on as spans of
+the same buffer. Refuses to know sockets and what rows mean. The invariant: every byte of the stream belongs to exactly
+one message; a tag that cannot come in a COPY is a ProtocolViolation, never skipped.
+
+PostgreSQL: protocol-message-formats (CopyData, CopyDone, CommandComplete, ErrorResponse), protocol-flow ("COPY
+Operations", "Asynchronous Operations").
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Final
+
+from crossfade.faults import ProtocolViolation
+
+HEADER: Final = 5  # a message's type and its length, which counts itself but not the type
+_LENGTH: Final = 4
+_DATA: Final = ord("d")
+_HEADER: Final = struct.Struct(">BI").unpack_from
+# Sent at any time, and nothing of ours: NoticeResponse, ParameterStatus, NotificationResponse.
+_ASIDE: Final = frozenset(b"NSA")
+_STARTED: Final = ord("H")
+_DONE: Final = ord("c")
+_COMPLETE: Final = ord("C")
+_ERROR: Final = ord("E")
+_READY: Final = ord("Z")
+
+
+@dataclass(slots=True)
+class Walk:
+    """One COPY TO STDOUT as it comes. `messages` counts CopyData, `count` is what the server says it sent."""
+
+    messages: int = 0
+    count: int = -1
+    is_over: bool = False  # the server is ready for the next command
+    error: Mapping[str, str] = field(default_factory=dict)  # the fields of an ErrorResponse
+    owed: int = 0  # bytes of a CopyData message that have not come yet
+
+    def spans(self, block: bytearray, stop: int) -> tuple[list[tuple[int, int]], int]:
+        """What of `block[:stop]` is CopyData, as (start, stop), headers included; and where the next message begins
+        that is not complete enough to be looked at: the caller keeps what is from there on.
+
+        A CopyData message may reach past `stop`: its rest is `owed` at the beginning of the next block.
+        """
+        made: list[tuple[int, int]] = []
+        begins = 0
+        if self.owed:
+            begins = at = min(self.owed, stop)
+            self.owed -= at
+            made.append((0, at))
+        at, seen = begins, 0
+        last = stop - HEADER
+        while at <= last:
+            tag, size = _HEADER(block, at)
+            if tag == _DATA:
+                at += 1 + size
+                seen += 1
+                continue
+            if at > begins:
+                made.append((begins, at))
+            if at + 1 + size > stop:
+                begins = at
+                break
+            self._hear(tag, bytes(block[at + HEADER : at + 1 + size]))
+            at += 1 + size
+            begins = at
+        self.messages += seen
+        if at > stop:
+            self.owed = at - stop
+            at = stop
+        if at > begins:
+            made.append((begins, at))
+        return made, at
+
+    def rows(self, block: bytes, into: list[bytes]) -> int:
+        """Every whole CopyData message's payload in `block`, appended; returns where the first incomplete message
+        begins."""
+        at, stop = 0, len(block)
+        last = stop - HEADER
+        before = len(into)
+        while at <= last:
+            tag, size = _HEADER(block, at)
+            following = at + 1 + size
+            if following > stop:
+                break
+            if tag == _DATA:
+                into.append(block[at + HEADER : following])
+            else:
+                self._hear(tag, block[at + HEADER : following])
+            at = following
+        self.messages += len(into) - before
+        return at
+
+    def _hear(self, tag: int, payload: bytes) -> None:
+        if self.is_over:
+            raise ProtocolViolation("a message after the end of the COPY", tag=chr(tag), offset=0)
+        if tag == _COMPLETE:
+            self.count = _count(payload)
+        elif tag == _ERROR:
+            self.error = _fields(payload)
+        elif tag == _READY:
+            self.is_over = True
+        elif tag not in _ASIDE and tag != _STARTED and tag != _DONE:
+            raise ProtocolViolation("not a message of COPY TO STDOUT", tag=chr(tag), offset=0)
+
+
+def size_of(block: bytes | bytearray, at: int) -> int:
+    """The length on the wire of the message that begins at `at`, all of it."""
+    size = _HEADER(block, at)[1]
+    if size < _LENGTH:
+        raise ProtocolViolation("a message shorter than its own length", tag="", offset=at)
+    return 1 + int(size)
+
+
+def _count(payload: bytes) -> int:
+    """`COPY 1000`."""
+    word, _, number = payload.rstrip(b"\0").partition(b" ")
+    if word != b"COPY" or not number.isdigit():
+        raise ProtocolViolation("CommandComplete: expected COPY and a number", tag="C", offset=0)
+    return int(number)
+
+
+def _fields(payload: bytes) -> dict[str, str]:
+    """An ErrorResponse's fields by their letter."""
+    return {part[:1].decode("latin-1"): part[1:].decode("utf-8", "replace") for part in payload.split(b"\0") if part}

@@ -1,0 +1,269 @@
+"""COPY over the bare socket behind a libpq connection: many rows per system call, none of them an object of its own.
+
+libpq hands a COPY out one message at a time and takes its buffer's sixteen kilobytes from the socket at once; that is
+most of what a daemon would spend on a table it does not reshape. Here libpq connects, authenticates and sends the
+query, and the protocol's own bytes are then read from its socket and written to the other side's, as they are. Only
+where the socket carries those bytes (`is_plain`): under TLS the driver's way is the only one. Refuses to know tables
+and transactions. The invariant: libpq reads nothing from the source's socket once the query is sent, so that no byte
+is seen by both, and a source connection used so is good for nothing else afterwards.
+
+PostgreSQL: protocol-flow ("COPY Operations"), monitoring-stats (pg_stat_gssapi).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import socket
+from typing import Final, NoReturn
+
+import psycopg
+from psycopg import generators, pq
+
+from crossfade.copy.frames import HEADER, Walk, size_of
+from crossfade.faults import ProtocolViolation, Transient, from_sqlstate
+from crossfade.session.connect import Connection, result_fault
+
+BLOCK: Final = 256 * 1024  # what is read at once; a target that is busy lets the kernel gather as much again
+_TICK: Final = 0.5
+
+
+async def is_plain(connection: Connection) -> bool:
+    """Whether the connection's socket carries the protocol's own bytes: neither TLS nor GSSAPI encryption."""
+    if connection.pgconn.ssl_in_use:
+        return False
+    cursor = await connection.execute(
+        "SELECT coalesce(bool_or(encrypted), false) FROM pg_catalog.pg_stat_gssapi WHERE pid = pg_backend_pid()"
+    )
+    row = await cursor.fetchone()
+    return row is not None and not row[0]
+
+
+async def ready(descriptor: int, tick: float, *, reading: bool = False, writing: bool = False) -> None:
+    """Until the socket can be read or written, or `tick` seconds have passed."""
+    loop = asyncio.get_running_loop()
+    woken = asyncio.Event()
+    timer = loop.call_later(tick, woken.set)
+    if reading:
+        loop.add_reader(descriptor, woken.set)
+    if writing:
+        loop.add_writer(descriptor, woken.set)
+    try:
+        await woken.wait()
+    finally:
+        timer.cancel()
+        if reading:
+            loop.remove_reader(descriptor)
+        if writing:
+            loop.remove_writer(descriptor)
+
+
+class Outlet:
+    """The source's end of a COPY TO STDOUT, read from its socket. Take `runs` or `rows`, not both."""
+
+    def __init__(self, connection: Connection, *, where: str) -> None:
+        self._pgconn = connection.pgconn
+        self._where = where
+        self._socket: socket.socket | None = None
+        self._walk = Walk()
+        self._block = bytearray(BLOCK)
+        self._view = memoryview(self._block)
+        self._kept = b""  # the beginning of a message that is not complete yet
+
+    async def start(self, query: bytes) -> None:
+        """Send the query; from here on libpq must not be asked for anything but to be closed."""
+        self._pgconn.send_query(query)
+        while self._pgconn.flush():
+            await ready(self._pgconn.socket, _TICK, writing=True)
+        self._socket = _second(self._pgconn)
+
+    def close(self) -> None:
+        """Let go of the socket's second descriptor; the connection is its owner's to close."""
+        if self._socket is not None:
+            self._socket.close()
+
+    @property
+    def is_finished(self) -> bool:
+        return self._walk.is_over
+
+    @property
+    def messages(self) -> int:
+        """CopyData messages so far: a row each, and in binary one more for the trailer."""
+        return self._walk.messages
+
+    @property
+    def count(self) -> int:
+        """The rows the server says it sent; -1 before the end."""
+        return self._walk.count
+
+    async def runs(self) -> list[memoryview]:
+        """What has come, as runs of CopyData messages, headers included. Empty at the end, and after a tick without
+        anything. Good until the next call."""
+        stop = await self._take()
+        if not stop:
+            return []
+        spans, at = self._walk.spans(self._block, stop)
+        self._kept = bytes(self._view[at:stop])
+        self._check(len(self._kept) < BLOCK)
+        return [self._view[start:end] for start, end in spans]
+
+    async def rows(self) -> list[bytes]:
+        """What has come, one COPY row each (in binary, header and trailer come along as they do on the wire)."""
+        stop = await self._take()
+        if not stop:
+            return []
+        rows: list[bytes] = []
+        block = bytes(self._view[:stop])
+        at = self._walk.rows(block, rows)
+        self._kept = block[at:]
+        self._check(True)
+        if len(self._kept) >= HEADER and size_of(self._kept, 0) > BLOCK // 2:
+            rows += await self._huge()
+        return rows
+
+    async def _huge(self) -> list[bytes]:
+        """The one message that has begun, in a buffer of its own size."""
+        size = size_of(self._kept, 0)
+        message = bytearray(size)
+        message[: len(self._kept)] = self._kept
+        at, self._kept = len(self._kept), b""
+        with memoryview(message) as view:
+            while at < size:
+                at += self._receive(view[at:]) or await self._nothing()
+        rows: list[bytes] = []
+        self._walk.rows(bytes(message), rows)
+        self._check(True)
+        return rows
+
+    async def _take(self) -> int:
+        """Put what was kept and what has come into the block; how many bytes it holds, 0 when nothing has come."""
+        kept = len(self._kept)
+        self._view[:kept] = self._kept
+        count = self._receive(self._view[kept:])
+        return kept + count if count else await self._nothing()
+
+    def _receive(self, into: memoryview) -> int:
+        assert self._socket is not None
+        try:
+            count = self._socket.recv_into(into)
+        except BlockingIOError:
+            return 0
+        except OSError:
+            count = 0
+        if not count:
+            raise Transient("The connection was lost.", where=self._where, means="Nothing is lost.")
+        return count
+
+    async def _nothing(self) -> int:
+        assert self._socket is not None
+        await ready(self._socket.fileno(), _TICK, reading=True)
+        return 0
+
+    def _check(self, fits: bool) -> None:
+        """Raise what the server reported; its text stays out (promise 6)."""
+        if not fits:
+            raise ProtocolViolation("A message larger than any that belongs into a COPY.", tag=chr(self._kept[0]))
+        error = self._walk.error
+        if error:
+            table = f"{error.get('s', '')}.{error['t']}" if "t" in error else ""
+            raise from_sqlstate(
+                error.get("C", ""),
+                where=self._where,
+                constraint=error.get("n", ""),
+                column=error.get("c", ""),
+                relation=table,
+            )
+
+
+class Inlet:
+    """The target's end of a COPY FROM STDIN: whole messages past libpq where its socket is plain, data through it."""
+
+    def __init__(self, connection: Connection, *, is_plain: bool, where: str) -> None:
+        self._connection = connection
+        self._pgconn = connection.pgconn
+        self._is_plain = is_plain
+        self._where = where
+        self._socket: socket.socket | None = None
+        self._has_begun = False
+        self._is_cut = False  # messages were passed on, the last of them perhaps not to its end
+
+    async def start(self, query: bytes) -> None:
+        """Begin; raises the server's refusal as a Fault."""
+        self._pgconn.send_query(query)
+        results = await self._connection.wait(generators.execute(self._pgconn))
+        if results[0].status != pq.ExecStatus.COPY_IN:
+            raise result_fault(results[0], where=self._where)
+        self._has_begun = True
+        if self._is_plain:
+            self._socket = _second(self._pgconn)
+
+    def close(self) -> None:
+        """Let go of the socket's second descriptor; a COPY that was not finished is told so, where that is possible."""
+        if self._socket is not None:
+            self._socket.close()
+        if self._has_begun and not self._is_cut:
+            with contextlib.suppress(psycopg.Error):
+                self._pgconn.put_copy_end(b"the copy was given up")
+                self._pgconn.flush()
+
+    async def pass_on(self, run: memoryview) -> None:
+        """CopyData messages as they came from a source, which may end within one, straight to a plain socket."""
+        assert self._socket is not None
+        self._is_cut = True
+        at, size = 0, len(run)
+        while at < size:
+            try:
+                at += self._socket.send(run[at:])
+            except BlockingIOError:
+                if self._has_answered():
+                    await self._refused()
+                await ready(self._socket.fileno(), _TICK, reading=True, writing=True)
+            except OSError:
+                await self._refused()
+        if self._has_answered():
+            await self._refused()
+
+    async def put(self, data: bytes) -> None:
+        """COPY data through libpq, which adds the header of one message."""
+        self._pgconn.put_copy_data(data)
+        while self._pgconn.flush():
+            await ready(self._pgconn.socket, _TICK, reading=True, writing=True)
+            self._pgconn.consume_input()
+
+    async def finish(self) -> int:
+        """End the COPY; how many rows the server took. Raises its refusal as a Fault."""
+        pgconn, self._has_begun = self._pgconn, False
+        try:
+            while not pgconn.put_copy_end():
+                await ready(pgconn.socket, _TICK, reading=True, writing=True)
+                pgconn.consume_input()
+            results = await self._connection.wait(generators.execute(pgconn))  # sends what is queued, too
+        except psycopg.OperationalError:
+            raise Transient("The connection was lost.", where=self._where, means="Nothing is lost.") from None
+        for result in results:
+            if result.status == pq.ExecStatus.FATAL_ERROR:
+                raise result_fault(result, where=self._where)
+        return results[-1].command_tuples or 0
+
+    async def _refused(self) -> NoReturn:
+        """It has said why, or it is gone."""
+        await self.finish()
+        raise Transient("The target ended the COPY before its end.", where=self._where, means="Nothing is lost.")
+
+    def _has_answered(self) -> bool:
+        """Before the end a target has nothing to say but that it refuses, and would take the rest for nothing."""
+        assert self._socket is not None
+        try:
+            return self._socket.recv(1, socket.MSG_PEEK) in (b"E", b"")
+        except BlockingIOError:
+            return False
+        except OSError:
+            return True
+
+
+def _second(pgconn: pq.abc.PGconn) -> socket.socket:
+    """The same socket under a descriptor of our own: event loop and libpq do not get into each other's way."""
+    second = socket.socket(fileno=os.dup(pgconn.socket))
+    second.setblocking(False)
+    return second

@@ -20,7 +20,7 @@ MATRIX_ARCH := $(if $(filter aarch64 arm64,$(shell uname -m)),arm64,x64)
 MATRIX_PKG  := @embedded-postgres/linux-$(MATRIX_ARCH)
 
 # `make test-modes MODES=tiny`: the ways of applying that tests/servers/daemon.py knows.
-MODES   ?= exact tiny huge text
+MODES   ?= exact tiny huge text sets
 # `make agree EXAMPLES=20000`: random histories, applied exactly and fast.
 EXAMPLES ?= 5000
 
@@ -43,12 +43,13 @@ $(STAMP): pyproject.toml
 	@touch $(STAMP)
 
 native: $(STAMP) ## compile the hot modules in place, after a change of them (an old binary is not used)
-	$(BIN)/cythonize --inplace --quiet $(NATIVE)
+	@$(BIN)/cythonize --inplace --quiet $(NATIVE) >/dev/null || echo "Not compiled: the hot modules run as Python."
+	@rm -rf src/build
 
 demo: $(STAMP) ## move a live shop onto a new schema, on two servers of its own
 	@$(BIN)/crossfade demo
 
-test: lint ## what must pass: lint, types, unit and integration tests, a short round of faults
+test: native lint ## what must pass: lint, types, unit and integration tests, a short round of faults
 	$(BIN)/python -m pytest -n $(WORKERS) tests/unit tests/integration tests/chaos
 
 test-unit: $(STAMP) ## the tests that need no server
@@ -58,7 +59,7 @@ test-matrix: $(STAMP) .servers/.installed ## the integration tests on PostgreSQL
 	CROSSFADE_TEST_POSTGRES=$${CROSSFADE_TEST_POSTGRES:-13,14,15,16,17,18,13:18} \
 	  $(BIN)/python -m pytest -n $(WORKERS) tests/integration
 
-test-modes: $(STAMP) ## the integration tests and faults once more for every way to apply: MODES="exact tiny huge text"
+test-modes: $(STAMP) ## the integration tests and faults once more for every way to apply: MODES="exact tiny huge text sets"
 	@for mode in $(MODES); do echo "--- $$mode"; CROSSFADE_TEST_MODE=$$mode \
 	  $(BIN)/python -m pytest -n $(WORKERS) tests/integration tests/chaos/test_chaos.py || exit 1; done
 

@@ -50,6 +50,7 @@ from crossfade.events import (
 )
 from crossfade.lsn import NOWHERE, Lsn
 from crossfade.telemetry.status import TableLookup, WatchedTable
+from crossfade.wire import native
 
 # A `_created` series beside every counter and histogram would double the bill and nobody reads them.
 disable_created_metrics()  # type: ignore[no-untyped-call]  # the library has no annotation here
@@ -317,6 +318,7 @@ class Metrics:
                 "python": platform.python_version(),
                 "psycopg": psycopg.__version__,
                 "libpq": f"{libpq // 10_000}.{libpq % 10_000}",
+                "compiled": "yes" if native.is_compiled() else "no",
             }
         )
         self._up = self.up.labels(flow)

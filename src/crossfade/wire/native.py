@@ -49,8 +49,14 @@ def _is_stale(source: Path) -> bool:
 
 
 def forms() -> Mapping[str, bool]:
-    """The hot modules imported so far, and whether each is compiled."""
-    return {name: not str(sys.modules[name].__file__).endswith(".py") for name in MODULES if name in sys.modules}
+    """The hot modules, and whether each runs compiled here."""
+    specs = ((name, importlib.util.find_spec(name)) for name in MODULES)
+    return {name: spec is not None and not str(spec.origin).endswith(".py") for name, spec in specs}
+
+
+def is_compiled() -> bool:
+    """All of them are."""
+    return all(forms().values())
 
 
 def install() -> None:

@@ -32,7 +32,10 @@ MODES: Final[Mapping[str, Mapping[str, str]]] = {
     "tiny": {"batch_bytes": "1024", "pipe_bytes": "65536"},
     "huge": {"batch_bytes": '"256 MiB"', "pipe_bytes": '"512 MiB"'},
     "text": {"wire": '"text"'},
+    "sets": {},  # with FAILPOINTS
 }
+# Batches as small as most tests make them would all be applied change by change.
+FAILPOINTS: Final[Mapping[str, str]] = {"sets": "fold_few"}
 # What a test says of either is about both: one may not be larger than the other.
 _TOGETHER: Final = ("batch_bytes", "pipe_bytes")
 SOURCES = Path(__file__).parents[2] / "src"
@@ -59,6 +62,13 @@ def stream_settings(extra: str, mode: str | None = None) -> str:
     if decided.intersection(_TOGETHER):
         decided.update(_TOGETHER)
     return "".join(f"\n{name} = {value}" for name, value in MODES[mode].items() if name not in decided)
+
+
+def failpoints(env: Mapping[str, str], mode: str | None = None) -> dict[str, str]:
+    """The variable that switches failpoints on: those of the test and of the mode."""
+    mode = os.environ.get(MODE_VARIABLE, "") if mode is None else mode
+    named = [each for each in (env.get("CROSSFADE_FAILPOINTS", ""), FAILPOINTS.get(mode, "")) if each]
+    return {"CROSSFADE_FAILPOINTS": ",".join(named)} if named else {}
 
 
 class Workspace:
@@ -137,7 +147,7 @@ class Daemon:
         self.workspace = workspace
         self.log = log
         self._command = [*_command(("run", *arguments)), "--config", str(workspace.config)]
-        self._env = environment({"CROSSFADE_LOG__FORMAT": "json", **env})
+        self._env = environment({"CROSSFADE_LOG__FORMAT": "json", **env, **failpoints(env)})
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> Self:

@@ -13,6 +13,7 @@ import asyncio
 from collections.abc import Iterator, Mapping
 from typing import Final
 
+from crossfade import failpoints
 from crossfade.catalog import TableName
 from crossfade.faults import Fault, PlanMismatch
 from crossfade.lsn import Lsn
@@ -25,7 +26,7 @@ from crossfade.wire.batch import Batch
 from crossfade.wire.fold import TableFold, fold
 
 # Fewer changes than this are quicker one by one in a single round trip than sorted into sets; they are not folded.
-FEW: Final = 24
+_FEW: Final = 24
 # Frames folded before others may run: about 10 ms where nothing is compiled.
 _SLICE: Final = 2048
 
@@ -66,6 +67,7 @@ class Gatherer:
         self._from_lsn = from_lsn
         self._batch_bytes = batch_bytes
         self._folds = folds
+        self._few = 1 if failpoints.is_on("fold_few") else _FEW
         self._closed: Ready | None = None
         self._open: _Open | None = None
         self._is_folding = False
@@ -145,7 +147,7 @@ class Gatherer:
         elif piece.truncates:
             opened.reason = "truncate"
         del piece
-        if not opened.reason and opened.changes >= FEW:
+        if not opened.reason and opened.changes >= self._few:
             self._is_folding = True
             for _ in self._slices(opened):
                 await asyncio.sleep(0)

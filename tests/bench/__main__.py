@@ -18,7 +18,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
-from tests.bench import copies, drain, latency, resident, results
+from tests.bench import copies, curves, drain, latency, resident, results
 from tests.bench.backlogs import BACKLOGS, SIZES, Backlog
 from tests.bench.compare import Expectation, WrongResult
 from tests.bench.contenders import Contender, Crossfade, Native, publish
@@ -54,24 +54,22 @@ class Sizes:
 
     @property
     def latency_s(self) -> float:
-        return 4.0 if self.quick else 25.0
+        return 3.0 if self.quick else 25.0
 
     @property
     def idle_s(self) -> float:
-        return 9.0 if self.quick else 60.0
+        return 6.0 if self.quick else 60.0
 
 
-def chosen(only: str) -> list[str]:
-    """The workloads asked for, in the table's order. Raises ValueError for a name there is none of."""
-    known = [workload.name for workload in WORKLOADS]
+def chosen(only: str, known: Sequence[str]) -> list[str]:
+    """What was asked for of what there is, in its order. Raises ValueError for a name there is none of."""
     if not only.strip():
-        return known
+        return list(known)
     wanted: set[str] = set()
     for word in (word.strip() for word in only.split(",") if word.strip()):
         names = _GROUPS.get(word, (word,))
-        unknown = [name for name in names if name not in known]
-        if unknown:
-            raise ValueError(f"there is no workload {unknown[0]!r}; there are: {', '.join([*known, *_GROUPS])}")
+        if not set(names) <= set(known):
+            raise ValueError(f"ONLY: there is no {word!r}; there are: {', '.join(known)}")
         wanted.update(names)
     return [name for name in known if name in wanted]
 
@@ -185,7 +183,8 @@ def _arguments(given: Sequence[str] | None) -> argparse.Namespace:
 def main(given: Sequence[str] | None = None) -> int:
     arguments = _arguments(given)
     try:
-        wanted = chosen(arguments.only)
+        known = [each.name for each in (curves.CURVES if arguments.curves else WORKLOADS)]
+        wanted = chosen(arguments.only, known)
     except ValueError as error:
         say(str(error))
         return 2
@@ -200,9 +199,9 @@ def main(given: Sequence[str] | None = None) -> int:
                 say("pgcopydb is not installed and does not take part.")
             machine["not_installed"] = ", ".join(_absent(ground)) or "nothing"
             if arguments.curves:
-                from tests.bench import curves
-
-                curves.measure(ground, quick=arguments.quick, big=arguments.big, only=arguments.only, say=say)
+                drawn = curves.measure(ground, wanted, quick=arguments.quick, big=arguments.big, say=say)
+                if arguments.docs:
+                    _write(curves=curves.markdown(drawn))
             else:
                 runs = Session(ground, Sizes(arguments.quick), wanted, arguments.repetitions).measure()
                 _report(machine, runs, docs=arguments.docs)
@@ -228,8 +227,14 @@ def _report(machine: dict[str, object], runs: list[Run], *, docs: bool) -> None:
     print()
     print(results.machine_lines(machine))
     if docs:
-        text = results.put(PERFORMANCE.read_text(), "table", results.table(report))
-        PERFORMANCE.write_text(results.put(text, "machine", results.machine_lines(machine)))
+        _write(table=results.table(report), limits=results.limits(report), machine=results.machine_lines(machine))
+
+
+def _write(**sections: str) -> None:
+    text = PERFORMANCE.read_text()
+    for name, body in sections.items():
+        text = results.put(text, name, body)
+    PERFORMANCE.write_text(text)
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ from __future__ import annotations
 import abc
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Final, LiteralString, cast
+from typing import Final, LiteralString
 
 from psycopg import sql
 
@@ -207,6 +207,6 @@ class Crossfade(Contender):
 def publish(source: Side, tables: Sequence[str], appended: Sequence[str]) -> None:
     """All publications, before any slot: one for the native subscription, two for crossfade."""
     listed = ", ".join([*tables, *appended])
-    source.execute(cast(LiteralString, f"CREATE PUBLICATION native FOR TABLE {listed}"))
+    source.execute(f"CREATE PUBLICATION native FOR TABLE {listed}")
     databases = Databases(source, source, replica_role=True)
     databases.publish(*tables, append=tuple(appended))

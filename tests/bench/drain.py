@@ -10,9 +10,11 @@ the rows must be right. Refuses to know the contenders' ways.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
+from typing import Final, TypeVar
 
 from tests.bench.backlogs import Backlog, Shape, end_mark
 from tests.bench.compare import Expectation
@@ -21,8 +23,9 @@ from tests.bench.ground import Ground, wait_until
 from tests.bench.results import CROSSFADE, NATIVE, Run
 from tests.servers.databases import Side
 
-_DRAIN_SECONDS = 3600.0
-_ACKNOWLEDGE_SECONDS = 60.0
+_DRAIN_SECONDS: Final = 3600.0
+_ACKNOWLEDGE_SECONDS: Final = 60.0
+_T = TypeVar("_T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,15 +81,18 @@ def prepared(
                 contender: Contender = Crossfade(ground, source, target, backlog, entry.shape, settings=entry.settings)
             else:
                 contender = entry.kind(ground, source, target, backlog, entry.shape)
-            contender.prepare()
-            target.execute("ANALYZE")
             repetition.contenders.append((entry, contender))
+        with ThreadPoolExecutor() as pool:  # nothing is measured yet
+            for done in [pool.submit(contender.prepare) for _, contender in repetition.contenders]:
+                done.result()
+        for _, contender in repetition.contenders:
+            contender.target.execute("ANALYZE")
         backlog.pile_up(ground, source, size)
         repetition.reached = end_mark(source)
         yield repetition
 
 
-def rotated(items: Sequence[tuple[Entry, Contender]], by: int) -> Iterable[tuple[Entry, Contender]]:
+def rotated(items: Sequence[_T], by: int) -> list[_T]:
     """Another one begins each time: whatever comes first or last hurts all alike."""
     by %= len(items)
     return [*items[by:], *items[:by]]

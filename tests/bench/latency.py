@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import subprocess
 import sys
 import threading
@@ -30,7 +31,7 @@ from tests.servers.databases import Side
 WRITERS: Final = 4
 RATE: Final = 500
 _POLL_SECONDS: Final = 0.0002
-_WARM_UP: Final = 1.0  # seconds whose stamps are not counted
+_WARM_UP: Final = 0.5  # seconds whose stamps are not counted
 _ACCOUNTS: Final = 10_000
 
 _DDL: Final = """
@@ -79,7 +80,7 @@ def measure(ground: Ground, contender: Contender, source: Side, seconds: float) 
     admin = ground.pair.admin(ground.source)
     query = "SELECT 1 FROM pg_replication_slots WHERE slot_name = %s AND active"
     wait_until(lambda: admin.execute(query, (contender.slot,)).fetchone(), "the slot is read", timeout=120)
-    time.sleep(1.0)  # let it settle
+    time.sleep(0.5)  # let it settle
     before = ground.cpu(contender.daemon_pid)
     probe = _start("probe", contender.target.admin, seconds)
     writers = _start("write", source.admin, seconds)
@@ -202,8 +203,6 @@ def _probe(dsn: str, seconds: float) -> Stamps:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """One of the two processes; the connection string comes in the environment, so that `ps` does not show it."""
-    import os
-
     parser = argparse.ArgumentParser()
     parser.add_argument("what", choices=("write", "probe"))
     parser.add_argument("seconds", type=float)

@@ -121,6 +121,19 @@ def table(report: Mapping[str, Any]) -> str:
     return "\n".join(lines)
 
 
+def limits(report: Mapping[str, Any]) -> str:
+    """For each timed workload of crossfade: how busy each part was while it ran, as percent of one core."""
+    lines = ["| workload | source | daemon | target | busiest |", "|---|---:|---:|---:|---|"]
+    for name, workload in report["workloads"].items():
+        ours = workload["contenders"].get(CROSSFADE)
+        if ours is None or workload["unit"] != "s" or not ours["median"]:
+            continue
+        busy = {part: 100 * (used or 0.0) / ours["median"] for part, used in ours["cpu_s"].items()}
+        cells = [name, *(f"{share:.0f} %" for share in busy.values()), max(busy, key=lambda part: busy[part])]
+        lines.append("| " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
 def machine_lines(machine: Mapping[str, object]) -> str:
     """The machine and the settings, as a Markdown list."""
     lines: list[str] = []

@@ -26,7 +26,7 @@ from crossfade.wire.batch import Batch
 from crossfade.wire.fold import TableFold, fold
 
 # Fewer changes than this are quicker one by one in a single round trip than sorted into sets; they are not folded.
-_FEW: Final = 24
+FEW: Final = 24
 # Frames folded before others may run: about 10 ms where nothing is compiled.
 _SLICE: Final = 2048
 
@@ -67,7 +67,7 @@ class Gatherer:
         self._from_lsn = from_lsn
         self._batch_bytes = batch_bytes
         self._folds = folds
-        self._few = 1 if failpoints.is_on("fold_few") else _FEW
+        self._few = 1 if failpoints.is_on("fold_few") else FEW
         self._closed: Ready | None = None
         self._open: _Open | None = None
         self._is_folding = False

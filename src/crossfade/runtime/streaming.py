@@ -24,7 +24,6 @@ from crossfade.events import Listener, Note, Phase
 from crossfade.ledger import AckLedger
 from crossfade.lsn import Lsn
 from crossfade.mapping.plan import LocalTime, Plan
-from crossfade.pgoutput.messages import Form
 from crossfade.pipe import Pipe
 from crossfade.runtime import watch
 from crossfade.runtime.setup import publications
@@ -39,6 +38,7 @@ from crossfade.target.gather import Gatherer
 from crossfade.target.progress import Position, Progress
 from crossfade.target.replay import Replayer
 from crossfade.target.sets import SetLevel
+from crossfade.wire.form import Form, obstacle, stream_form
 from crossfade.wire.ids import allocator
 from crossfade.wire.idstate import IdState
 from crossfade.wire.zones import Zone
@@ -93,10 +93,12 @@ class Streaming:
         ledger.resume(stored.end_lsn)
         pipe = Pipe(settings.pipe_bytes)
         from_lsns = await copy.from_lsns(target, plan)
+        form = self._form(replication.info.server_version, target.info.server_version)
         reader = StreamReader(
             replication,
             slot=settings.slot,
             publications=publications(plan, settings),
+            form=form,
             start=stored.end_lsn,
             ledger=ledger,
             pipe=pipe,
@@ -119,12 +121,12 @@ class Streaming:
 
         ids, clocks = make_ids(plan), zones(plan)
         replayer = Replayer(
-            target, plan, ids=ids, zones=clocks, from_lsn=from_lsns, replica_role=self._replica_role, form=Form.TEXT
+            target, plan, ids=ids, zones=clocks, from_lsn=from_lsns, replica_role=self._replica_role, form=form
         )
         gatherer = Gatherer(
             pipe,
             plan,
-            form=Form.TEXT,
+            form=form,
             from_lsn=from_lsns,
             batch_bytes=settings.batch_bytes,
             folds=settings.apply == "fast",
@@ -132,7 +134,7 @@ class Streaming:
         applier = Applier(
             target,
             replayer,
-            SetLevel(replayer.pipeline, plan, ids=ids, zones=clocks, form=Form.TEXT, replica_role=self._replica_role),
+            SetLevel(replayer.pipeline, plan, ids=ids, zones=clocks, form=form, replica_role=self._replica_role),
             Position(self._settings.name, end_lsn=stored.end_lsn, epoch=epoch),
             gatherer,
             pipe,
@@ -165,6 +167,17 @@ class Streaming:
             self._listener(
                 Note("stream_ended", f"The stream ended; everything before {ledger.durable} is durable.", "info")
             )
+
+    def _form(self, source_version: int, target_version: int) -> Form:
+        """Text or binary, told once: it decides what a huge value may weigh, and how much each row costs (F1)."""
+        wanted = self._settings.stream.wire
+        form = stream_form(self._plan, source_version=source_version, target_version=target_version, wanted=wanted)
+        why = ""
+        if form is Form.TEXT:
+            found = obstacle(self._plan, source_version=source_version, target_version=target_version)
+            why = f" ({found})" if wanted != "text" and found is not None else " (stream.wire)"
+        self._listener(Note("stream_form", f"Changes come in {form.value} form{why}.", "info"))
+        return form
 
     async def _guard(self, source: Connection, stored: Progress) -> None:
         """What is published is as it was, and append_only tables have only been appended to."""

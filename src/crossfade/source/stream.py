@@ -24,7 +24,7 @@ from crossfade.faults import Fault, Locked, Refused, Transient
 from crossfade.ledger import AckLedger
 from crossfade.lsn import Lsn
 from crossfade.pgoutput.assemble import Assembler, Piece
-from crossfade.pgoutput.messages import Commit
+from crossfade.pgoutput.messages import Commit, Form
 from crossfade.pipe import EndOfStream, Idle, Pipe
 from crossfade.session.connect import Connection, server_fault
 from crossfade.session.drain import Drain, flush
@@ -46,7 +46,7 @@ _GATHER_SECONDS: Final = 0.004
 
 
 class StreamReader:
-    """One START_REPLICATION, from `start` until told to stop. Not reusable.
+    """One START_REPLICATION, from `start` until told to stop. Not reusable. `form` is how values shall come.
 
     `is_paused` is asked before reading on; `ends` tells that we are to stop; `applier_is_done` that the pipe's other
     end has returned after our EndOfStream.
@@ -58,6 +58,7 @@ class StreamReader:
         *,
         slot: str,
         publications: Sequence[str],
+        form: Form,
         start: Lsn,
         ledger: AckLedger,
         pipe: Pipe,
@@ -71,6 +72,7 @@ class StreamReader:
         self._connection = connection
         self._slot = slot
         self._publications = tuple(publications)
+        self._form = form
         self._start = start
         self._ledger = ledger
         self._pipe = pipe
@@ -129,7 +131,7 @@ class StreamReader:
         self._connection.add_notice_handler(self._noticed)
         text = (
             f"START_REPLICATION SLOT {quoted_name(self._slot)} LOGICAL {self._start}"
-            f" (proto_version '1', publication_names {quoted_publications(self._publications)})"
+            f" (proto_version '1', publication_names {quoted_publications(self._publications)}{_OPTIONS[self._form]})"
         )
         try:
             await self._connection.execute(text)
@@ -238,12 +240,21 @@ class StreamReader:
                 sqlstate=fault.sqlstate,
             )
         if fault.sqlstate in {"XX000", "54000"}:
+            is_text = self._form is Form.TEXT
             return Fault(
-                f"The source could not decode a change (SQLSTATE {fault.sqlstate}); a bytea above 500 MB, whose text"
-                " form does not fit a message, is the usual reason.",
-                where=f"source, slot {self._slot}, after {self._ledger.received}",
+                f"The source could not decode a change (SQLSTATE {fault.sqlstate}); "
+                + (
+                    "a bytea above 500 MB, whose text form does not fit a message, is the usual reason."
+                    if is_text
+                    else "a row whose values together do not fit a message of 1 GB is the usual reason."
+                ),
+                where=f"source, slot {self._slot}, after {self._ledger.received}, stream in {self._form.value}",
                 means="The slot cannot pass that change; WAL is retained meanwhile.",
-                do="Read the source's log for the reason. The way out is to remove the value and copy again:"
+                do=(
+                    "In binary it passes: `crossfade check` says what keeps the stream in text. Failing that, "
+                    * is_text
+                )
+                + "read the source's log for the reason. The last way out is to remove the value and copy again:"
                 " `crossfade teardown`, empty the target tables, `crossfade run`.",
                 sqlstate=fault.sqlstate,
             )
@@ -322,6 +333,8 @@ class _Flow:
         return self._is_fast
 
 
+# Sources before 14 do not know the option, and must not be told it.
+_OPTIONS: Final = {Form.TEXT: "", Form.BINARY: ", binary 'true'"}
 _OPERATIONS: Final = {
     ord("I"): Operation.INSERT,
     ord("U"): Operation.UPDATE,

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Final
 
 import psycopg
+from psycopg.pq import TransactionStatus
 
 from crossfade import statements
 from crossfade.catalog import TableName
@@ -86,6 +87,9 @@ class Replayer:
         self._codecs: dict[int, tuple[Relation, RowCodec]] = {}
         self._in_replica_role = False
         self._has_savepoint = False
+        self._opening: list[Statement] = []
+        self._steps: list[_Step] = []
+        self._size = 0
         self.remarks = Remarks()
         self.tally = Tally()
 
@@ -104,20 +108,34 @@ class Replayer:
             texts.append(b"SET CONSTRAINTS ALL DEFERRED")
         return [Statement(text) for text in texts]
 
-    async def begin(self) -> None:
-        """Open the target transaction."""
-        try:
-            await self.pipeline.run(self.opening())
-        except StatementFailed as failed:
-            raise result_fault(failed.result, where="target, opening a transaction") from None
+    def begin(self) -> None:
+        """A new target transaction, opened in the round trip of whatever comes first in it."""
+        self._opening = self.opening()
+
+    async def open(self) -> None:
+        """Open it now, and send what waits."""
+        await self._send(())
 
     async def write_ids(self) -> None:
         """Write the id maps' new entries; after every piece of a large transaction, so that they need no memory."""
-        try:
-            for state in self._ids.values():
-                self.tally.ids_created += await idmap.write(self._connection, state)
-        except psycopg.Error as error:
-            raise server_fault(error, where="target, the id maps") from None
+        await self.open()
+        self.tally.ids_created += await idmap.write(self.pipeline, self._ids)
+        self._count_ids()
+
+    async def finish(self, last: Statement) -> int:
+        """Send what waits, the id maps' new entries and `last`, in one round trip if may be; its row count.
+
+        Nothing may be committed before this returned: the row counts have been looked at then.
+        """
+        if not idmap.are_few(self._ids):
+            await self.write_ids()
+        entries = idmap.entries(self._ids)
+        counts = await self._send([*(entry.statement for entry in entries), last])
+        self.tally.ids_created += idmap.written(self._ids, entries, counts[:-1])
+        self._count_ids()
+        return counts[-1]
+
+    def _count_ids(self) -> None:
         self.tally.ids_known += self.remarks.ids_known
         self.remarks.ids_known = 0
 
@@ -128,9 +146,10 @@ class Replayer:
 
     async def rollback(self) -> None:
         """Take everything back, in memory too (DESIGN, id maps)."""
+        self._opening, self._steps, self._size = [], [], 0
         for state in self._ids.values():
             state.rollback()
-        if not self._connection.closed:
+        if self._connection.info.transaction_status not in (TransactionStatus.IDLE, TransactionStatus.UNKNOWN):
             try:
                 await self._connection.execute("ROLLBACK")
             except psycopg.Error as error:
@@ -142,13 +161,12 @@ class Replayer:
         """Apply pieces in order, whole transactions or one piece of a large one.
 
         Ids are loaded once for all of them, and runs of statements do not end with a source transaction: many small
-        ones share a round trip. Raises a Fault naming the table and the transaction; the caller rolls back.
+        ones share a round trip, the last of which waits for `open` or `finish`. Raises a Fault naming the table and the
+        transaction; the caller rolls back.
         """
         where = ""
         try:
             await self._load_ids(pieces)
-            steps: list[_Step] = []
-            size = 0
             for piece in pieces:
                 where = _transaction(piece.begin.final_lsn)
                 if piece.is_first:
@@ -156,20 +174,17 @@ class Replayer:
                         state.begin_transaction()
                 for change in changes_of(piece, self._form):
                     if isinstance(change, Truncation):
-                        await self._run(steps)
-                        steps, size = [], 0
+                        await self.open()
                         await self._truncate(change, piece.begin.final_lsn)
                         continue
                     step = self._step(change, piece.begin.final_lsn)
                     if step is not None:
-                        steps.append(step)
-                        size += sum(len(value) for value in step.parameters if value is not None)
-                        if len(steps) >= _RUN or size >= _RUN_BYTES:
-                            await self._run(steps)
-                            steps, size = [], 0
+                        self._steps.append(step)
+                        self._size += sum(len(value) for value in step.parameters if value is not None)
+                        if len(self._steps) >= _RUN or self._size >= _RUN_BYTES:
+                            await self.open()
                 if piece.commit is not None:
                     self.settle_orphans(piece.begin.final_lsn)
-            await self._run(steps)
         except Fault as fault:
             if _IN not in fault.where:
                 fault.where = f"{fault.where or 'target'}{where}"
@@ -199,7 +214,7 @@ class Replayer:
                 " applied.",
                 do="`crossfade teardown`, empty the target tables, `crossfade run`: it must be copied again.",
             )
-        codec = RowCodec(relation, plan, self._ids, self._zones)
+        codec = RowCodec(relation, plan, self._ids, self._zones, self._form)
         self._codecs[relation.oid] = relation, codec
         return codec
 
@@ -289,38 +304,64 @@ class Replayer:
 
     # statements ----------------------------------------------------------------------------------------------------
 
-    async def _run(self, steps: list[_Step]) -> None:
-        """One round trip for all; should a row not be where it must be, back to before them and one at a time."""
-        if not steps:
-            return
-        batch: list[tuple[bytes, Parameters]] = []
-        if self._has_savepoint:
-            # Never more than one: a transaction of millions must not nest thousands.
-            batch.append((b"RELEASE SAVEPOINT run", ()))
-        self._has_savepoint = any(step.operation is not Operation.INSERT for step in steps)
-        if self._has_savepoint:
-            batch.append((b"SAVEPOINT run", ()))
+    async def _send(self, tail: Sequence[Statement]) -> list[int]:
+        """One round trip for what waits and `tail`, whose row counts are returned.
+
+        Should a row not be where it must be, back to before all of them, and one at a time.
+        """
+        steps, self._steps, self._size = self._steps, [], 0
+        opening, self._opening = self._opening, []
+        try:
+            counts = await self._run(opening, steps, tail)
+            if counts is None:
+                if opening:
+                    await self._connection.execute("ROLLBACK")
+                    self._in_replica_role = self._replica_role
+                    await self._pipe(opening, [])
+                else:
+                    await self._connection.execute("ROLLBACK TO SAVEPOINT run")
+                for step in steps:
+                    await self._run_one(step)
+                counts = await self._pipe(tail, [])
+        except psycopg.Error as error:
+            raise server_fault(error, where="target") from None
+        for step in steps:
+            self.tally.changes[step.codec.plan.target, step.operation] += 1
+        return counts
+
+    async def _run(
+        self, opening: Sequence[Statement], steps: Sequence[_Step], tail: Sequence[Statement]
+    ) -> list[int] | None:
+        """The round trip; None when a step did not find its one row."""
+        batch = list(opening)
+        if steps and not opening:
+            if self._has_savepoint:
+                # Never more than one: a transaction of millions must not nest thousands.
+                batch.append(Statement(b"RELEASE SAVEPOINT run"))
+            self._has_savepoint = any(step.operation is not Operation.INSERT for step in steps)
+            if self._has_savepoint:
+                batch.append(Statement(b"SAVEPOINT run"))
         owners: list[_Step | None] = [None] * len(batch)
         for step in steps:
             if self._replica_role and step.codec.plan.applied_as_origin is self._in_replica_role:
                 self._in_replica_role = not self._in_replica_role
-                batch.append((_SET_REPLICA if self._in_replica_role else _SET_ORIGIN, ()))
+                batch.append(Statement(_SET_REPLICA if self._in_replica_role else _SET_ORIGIN))
                 owners.append(None)
-            batch.append((step.text, step.parameters))
+            batch.append(Statement(step.text, step.parameters, self._form is Form.BINARY))
             owners.append(step)
+        counts = await self._pipe([*batch, *tail], owners)
+        if any(step is not None and count != 1 for step, count in zip(owners, counts, strict=False)):
+            return None
+        return counts[len(batch) :]
+
+    async def _pipe(self, batch: Sequence[Statement], owners: Sequence[_Step | None]) -> list[int]:
+        if not batch:
+            return []
         try:
-            counts = await self.pipeline.run(batch)
+            return await self.pipeline.run(batch)
         except StatementFailed as failed:
-            owner = owners[failed.index]
-            where = owner.place if owner is not None else steps[0].place
-            raise result_fault(failed.result, where=where) from None
-        odd = [step.codec.plan for step, count in zip(owners, counts, strict=True) if step is not None and count != 1]
-        if odd:
-            await self._connection.execute("ROLLBACK TO SAVEPOINT run")
-            for step in steps:
-                await self._run_one(step)
-        for step in steps:
-            self.tally.changes[step.codec.plan.target, step.operation] += 1
+            owner = owners[failed.index] if failed.index < len(owners) else None
+            raise result_fault(failed.result, where=owner.place if owner is not None else "target") from None
 
     async def _run_one(self, step: _Step) -> None:
         plan = step.codec.plan
@@ -354,11 +395,11 @@ class Replayer:
         self.tally.conflicts[plan.target, "missing_row"] += 1
 
     async def _execute(self, step: _Step, text: bytes, parameters: Parameters) -> int:
-        batch: list[tuple[bytes, Parameters]] = []
+        batch: list[Statement] = []
         if self._replica_role:
             self._in_replica_role = not step.codec.plan.applied_as_origin
-            batch.append((_SET_REPLICA if self._in_replica_role else _SET_ORIGIN, ()))
-        batch.append((text, parameters))
+            batch.append(Statement(_SET_REPLICA if self._in_replica_role else _SET_ORIGIN))
+        batch.append(Statement(text, parameters, self._form is Form.BINARY))
         try:
             return (await self.pipeline.run(batch))[-1]
         except StatementFailed as failed:
@@ -401,6 +442,7 @@ class Replayer:
 
     async def settle(self) -> None:
         """Another level is about to write in our transaction: the role is the usual one, and no savepoint is left."""
+        await self.open()
         texts = [b"RELEASE SAVEPOINT run"] if self._has_savepoint else []
         if self._in_replica_role is not self._replica_role:
             texts.append(_SET_REPLICA)

@@ -12,10 +12,12 @@ import itertools
 from collections.abc import Callable, Mapping, MutableSequence, Sequence
 from dataclasses import dataclass
 
-from crossfade.faults import RowRefused
-from crossfade.mapping.plan import ColumnPlan, Const, LocalTime, Remap, TablePlan
-from crossfade.pgoutput.messages import UNCHANGED, Cell, Relation, Tuple
+from crossfade.faults import ProtocolViolation, RowRefused
+from crossfade.mapping.plan import ColumnPlan, Const, LocalTime, Remap, TablePlan, Verbatim
+from crossfade.pgoutput.messages import UNCHANGED, Cell, Form, Relation, TextCell, Tuple
 from crossfade.wire import shape
+from crossfade.wire.cells import id_reader, id_writer, instant_of, widener
+from crossfade.wire.constants import binary_constant
 from crossfade.wire.fields import copy_escape, copy_unescape, timestamp_to_utc
 from crossfade.wire.idstate import IdState
 from crossfade.wire.remarks import Remarks
@@ -33,50 +35,92 @@ class Key:
     others: tuple[tuple[bytes | None, ...], ...] = ()
 
 
+class _Feed:
+    """How one target column is fed: the source column's `position` (-1: a constant), and what is done to its bytes.
+
+    `read` and `write` turn an old id of this form into the text its keyspace knows it by, and a new id's text into
+    this form; `widen` makes a wider integer.
+    """
+
+    __slots__ = ("const", "convert", "keyspace", "position", "read", "widen", "write")
+
+    def __init__(self, column: ColumnPlan, position: int, zones: Mapping[str, Zone], form: Form) -> None:
+        self.position = position
+        self.convert = _converter(column, zones, form)
+        self.keyspace = column.rule.keyspace if isinstance(column.rule, Remap) else ""
+        self.const = _const(column, form)
+        self.read = self.write = self.widen = None
+        if form is Form.BINARY and column.source is not None:
+            pair = column.source.type_oid, column.target.type_oid
+            if self.keyspace:
+                self.read, self.write = id_reader(pair[0]), id_writer(pair[1])
+            elif isinstance(column.rule, Verbatim):
+                self.widen = widener(*pair)
+
+
 class RowCodec:
-    """Tuples of one relation shape to target rows. `ids` holds the state of every keyspace the plan remaps by."""
+    """Tuples of one relation shape to target rows. `ids` holds the state of every keyspace the plan remaps by; `form`
+    is that of the tuples, and of the rows that come out."""
 
     def __init__(
-        self, relation: Relation, plan: TablePlan, ids: Mapping[str, IdState], zones: Mapping[str, Zone]
+        self,
+        relation: Relation,
+        plan: TablePlan,
+        ids: Mapping[str, IdState],
+        zones: Mapping[str, Zone],
+        form: Form = Form.TEXT,
     ) -> None:
         self.relation = relation
         self.plan = plan
         self._ids = ids
         positions = shape.positions(relation, plan)
         self._feeds = tuple(
-            (
-                positions[column.source.name] if column.source is not None else -1,
-                _converter(column, zones),
-                column.rule.keyspace if isinstance(column.rule, Remap) else "",
-                column.rule.text.encode() if isinstance(column.rule, Const) and column.rule.text is not None else None,
-            )
+            _Feed(column, positions[column.source.name] if column.source is not None else -1, zones, form)
             for column in plan.columns
         )
         by_target = {column.target.name: at for at, column in enumerate(plan.columns)}
         self.names = tuple(column.target.name for column in plan.columns)
         self.key_places = tuple(by_target[name] for name in plan.key)
         self.is_key = frozenset(self.key_places)
-        self.is_const = frozenset(at for at, feed in enumerate(self._feeds) if feed[0] < 0)
+        self.is_const = frozenset(at for at, feed in enumerate(self._feeds) if feed.position < 0)
         self._identity = tuple(positions[name] for name in plan.identity)
         self._owner = shape.owner_position(plan, positions, ids)
+        self._reads = {feed.position: feed.read for feed in self._feeds if feed.keyspace}
+
+    def _id(self, position: int, cell: Cell) -> bytes | None:
+        """An old id as its keyspace knows it; None for NULL and for what was not sent."""
+        if not isinstance(cell, bytes):
+            return None
+        read = self._reads[position]
+        if read is None:
+            return cell
+        self._require_binary(cell)
+        return read(cell)
+
+    def _require_binary(self, cell: bytes) -> None:
+        """A used column's type has a binary form, or the stream would be in text: then the server sends no other."""
+        if type(cell) is TextCell:
+            raise ProtocolViolation(
+                f"{self.relation.table}: a value came as text in a binary stream.", tag="t", offset=0
+            )
 
     # ids -----------------------------------------------------------------------------------------------------------
 
     def ids_in(self, row: Tuple, into: Mapping[str, set[bytes]]) -> None:
         """Add every old id of a tuple to its keyspace's set, so that all can be loaded in one query."""
-        for position, _, keyspace, _ in self._feeds:
-            if keyspace:
-                cell = row[position]
-                if isinstance(cell, bytes):
-                    into[keyspace].add(cell)
+        for feed in self._feeds:
+            if feed.keyspace:
+                old = self._id(feed.position, row[feed.position])
+                if old is not None:
+                    into[feed.keyspace].add(old)
 
     def owner_moved(self, old: Tuple, new: Tuple) -> None:
         """The source changed the very column the keyspace is declared on: its entry follows (I5)."""
         if self._owner is None:
             return
         keyspace, position = self._owner
-        before, after = old[position], new[position]
-        if isinstance(before, bytes) and isinstance(after, bytes) and before != after:
+        before, after = self._id(position, old[position]), self._id(position, new[position])
+        if before is not None and after is not None and before != after:
             self._ids[keyspace].owner_key_changed(before, after)
 
     # rows ----------------------------------------------------------------------------------------------------------
@@ -88,37 +132,58 @@ class RowCodec:
         """
         return frozenset(
             at
-            for at, (position, _, keyspace, _) in enumerate(self._feeds)
-            if keyspace and self._owner != (keyspace, position) and _is_kept(old[position], new[position])
+            for at, feed in enumerate(self._feeds)
+            if feed.keyspace
+            and self._owner != (feed.keyspace, feed.position)
+            and _is_kept(old[feed.position], new[feed.position])
         )
 
     def row(self, new: Tuple, old: Tuple | None, remarks: Remarks, *, is_update: bool = False) -> list[Cell]:
         """The target row of a new image. Under FULL, unchanged TOAST is taken from the old image (D2)."""
         cells: list[Cell] = []
-        for at, (position, convert, keyspace, const) in enumerate(self._feeds):
-            if position < 0:
-                cells.append(const)
+        for at, feed in enumerate(self._feeds):
+            if feed.position < 0:
+                cells.append(feed.const)
                 continue
-            cell = new[position]
+            cell = new[feed.position]
             if cell is UNCHANGED and old is not None:
-                cell = old[position]
+                cell = old[feed.position]
             if isinstance(cell, bytes):
-                if keyspace:
-                    cell = self._new_id(keyspace, position, cell, remarks, is_update=is_update)
-                elif convert is not None:
-                    cell = self._convert(at, convert, cell, remarks)
+                if feed.keyspace:
+                    known = self._id(feed.position, cell)
+                    assert known is not None, "it is bytes"
+                    made = self._new_id(feed.keyspace, feed.position, known, remarks, is_update=is_update)
+                    cell = self._written(at, made)
+                else:
+                    cell = self._plain(at, cell, remarks)
             cells.append(cell)
         return cells
 
-    def _convert(self, at: int, convert: Callable[[bytes], Converted], cell: bytes, remarks: Remarks) -> bytes:
+    def _plain(self, at: int, cell: bytes, remarks: Remarks) -> bytes:
+        """A value that is no id, as the target takes it."""
+        self._require_binary(cell)
+        feed = self._feeds[at]
+        if feed.convert is None:
+            return cell if feed.widen is None else feed.widen(cell)
         try:
-            converted, note = convert(cell)
+            converted, note = feed.convert(cell)
         except RowRefused as fault:
             fault.where = f"{self.plan.source}, column {self.plan.columns[at].target.name}"
             raise
         if note:
             remarks.clock[note] += 1
         return converted
+
+    def _written(self, at: int, new: bytes) -> bytes:
+        """A new id's text in the form of this stream."""
+        write = self._feeds[at].write
+        if write is None:
+            return new
+        try:
+            return write(new)
+        except RowRefused as fault:
+            fault.where = f"{self.plan.source}, column {self.plan.columns[at].target.name}"
+            raise
 
     def _new_id(self, keyspace: str, position: int, old: bytes, remarks: Remarks, *, is_update: bool) -> bytes:
         state = self._ids[keyspace]
@@ -158,19 +223,20 @@ class RowCodec:
         cascades = self._cascades(old, new) if new is not None else {}
         meanings: list[tuple[bytes | None, ...]] = []
         for place, position in zip(self.key_places, self._identity, strict=True):
-            _, convert, keyspace, _ = self._feeds[place]
+            keyspace = self._feeds[place].keyspace
             cell = old[position]
             if cell is UNCHANGED:
                 raise _wide_key(self.plan)
-            if cell is not None and keyspace:
+            if cell is None:
+                meanings.append((None,))
+            elif keyspace:
                 found, alternative = self._old_id(keyspace, position, cell, new, cascades.get(keyspace))
                 if found is None:
                     return Key(())
-                meanings.append((found,) if alternative is None else (found, alternative))
-            elif cell is not None and convert is not None:
-                meanings.append((self._convert(place, convert, cell, remarks),))
+                both = (found,) if alternative is None else (found, alternative)
+                meanings.append(tuple(self._written(place, each) for each in both))
             else:
-                meanings.append((cell,))
+                meanings.append((self._plain(place, cell, remarks),))
         first, *others = itertools.product(*meanings)
         return Key(first, tuple(others))
 
@@ -178,25 +244,30 @@ class RowCodec:
         """By keyspace, the move that this update of a referring row follows, if it is a cascade."""
         cascades: dict[str, int] = {}
         for place, position in zip(self.key_places, self._identity, strict=True):
-            keyspace, before, after = self._feeds[place][2], old[position], new[position]
-            if keyspace and isinstance(before, bytes) and isinstance(after, bytes) and before != after:
+            keyspace = self._feeds[place].keyspace
+            if not keyspace:
+                continue
+            before, after = self._id(position, old[position]), self._id(position, new[position])
+            if before is not None and after is not None and before != after:
                 number = self._ids[keyspace].cascade_of(before, after)
                 if number is not None:
                     cascades[keyspace] = number
         return cascades
 
     def _old_id(
-        self, keyspace: str, position: int, old: bytes, new: Tuple | None, cascade: int | None
+        self, keyspace: str, position: int, cell: bytes, new: Tuple | None, cascade: int | None
     ) -> tuple[bytes | None, bytes | None]:
         state = self._ids[keyspace]
+        old = self._id(position, cell)
+        assert old is not None, "it is bytes"
         if self._owner == (keyspace, position):
             return state.resolve_owner(old), None
         if new is None:
             return state.resolve_deleted(old)
         becomes = new[position]
-        if _is_kept(old, becomes):
+        if _is_kept(cell, becomes):
             return state.resolve_kept(old, cascade)
-        return state.resolve_old(old, becomes if isinstance(becomes, bytes) else None)
+        return state.resolve_old(old, self._id(position, becomes))
 
 
 def _is_kept(before: Cell, after: Cell) -> bool:
@@ -204,12 +275,23 @@ def _is_kept(before: Cell, after: Cell) -> bool:
     return isinstance(before, bytes) and (after is UNCHANGED or after == before)
 
 
-def _converter(column: ColumnPlan, zones: Mapping[str, Zone]) -> Callable[[bytes], Converted] | None:
+def _converter(column: ColumnPlan, zones: Mapping[str, Zone], form: Form) -> Callable[[bytes], Converted] | None:
     rule = column.rule
     if not isinstance(rule, LocalTime):
         return None
     zone = zones[rule.zone]
-    return lambda text: timestamp_to_utc(text, zone, rule.ambiguous, rule.nonexistent)
+    convert = timestamp_to_utc if form is Form.TEXT else instant_of
+    return lambda cell: convert(cell, zone, rule.ambiguous, rule.nonexistent)
+
+
+def _const(column: ColumnPlan, form: Form) -> bytes | None:
+    if not isinstance(column.rule, Const) or column.rule.text is None:
+        return None
+    if form is Form.TEXT:
+        return column.rule.text.encode()
+    value = binary_constant(column.rule.text, column.target)
+    assert value is not None, "`stream_form` keeps what has no binary form in text"
+    return value
 
 
 def _wide_key(plan: TablePlan) -> RowRefused:
@@ -234,7 +316,7 @@ class CopyCodec:
         self._feeds = tuple(
             (
                 order[column.source.name] if column.source is not None else -1,
-                _converter(column, zones),
+                _converter(column, zones, Form.TEXT),
                 column.rule.keyspace if isinstance(column.rule, Remap) else "",
                 _copy_const(column),
             )

@@ -28,9 +28,9 @@ from crossfade.faults import Fault, PlanMismatch, ProtocolViolation, Rebuild, Re
 from crossfade.lsn import Lsn
 from crossfade.pgoutput.assemble import Piece
 from crossfade.pipe import EndOfStream, Idle, Pipe
-from crossfade.session.connect import Connection, server_fault
-from crossfade.target import idmap
+from crossfade.session.connect import Connection, result_fault, server_fault
 from crossfade.target.gather import Gatherer, Ready
+from crossfade.target.pipeline import Statement, StatementFailed
 from crossfade.target.progress import Position
 from crossfade.target.replay import Replayer
 from crossfade.target.sets import SESSION, SetLevel, Unfit
@@ -50,6 +50,8 @@ SamplePassed = Callable[[Lsn], datetime | None]
 # two looks at the clock.
 _COMMIT_AFTER: Final = 0.5
 _SLICE: Final = 100
+
+_COMMIT: Final = Statement(b"COMMIT")
 
 # A unique key or an exclusion constraint refused a row that another row may be about to make room for.
 _TAKEN: Final = frozenset({"23505", "23P01"})
@@ -180,7 +182,6 @@ class Applier:
         await self._sets.identify(tables, replayer.remarks.orphans)
         replayer.settle_orphans(batch.pieces[0].begin.final_lsn)
         await self._sets.apply(tables, replayer.tally, is_final=is_final, first=opening)
-        replayer.tally.ids_created += await idmap.write_many(replayer.pipeline, self._ids)
         await self._commit(batch, started, "final" if is_final else "set", reason)
 
     async def _some(self, batch: Batch, reason: str) -> int:
@@ -216,7 +217,7 @@ class Applier:
     async def _transaction(self, batch: Batch, level: str, reason: str) -> int:
         """Apply transactions as one target transaction; returns how many: those that fit into its time."""
         started = time.monotonic()
-        await self._replayer.begin()
+        self._replayer.begin()
         try:
             done = 0
             while done == 0 or (done < len(batch.pieces) and time.monotonic() - started < _COMMIT_AFTER):
@@ -233,7 +234,7 @@ class Applier:
     async def _in_pieces(self) -> bool:
         """Apply one large transaction; True when the stream ended inside it (dropped: the source sends it again)."""
         started = time.monotonic()
-        await self._replayer.begin()
+        self._replayer.begin()
         batch: Batch | None = self._batch()
         slowest, why = 0, ""
         try:
@@ -248,7 +249,7 @@ class Applier:
                 if failpoints.is_on("cut_transactions"):
                     await self._connection.execute("COMMIT")
                     self._replayer.committed()
-                    await self._replayer.begin()
+                    self._replayer.begin()
                 self._busy_since = batch = None
                 batch = await self._next_piece()
                 self._busy_since = time.monotonic()
@@ -275,7 +276,7 @@ class Applier:
             if level < _EXACT:
                 return level, reason
         await self._replayer.apply(batch.pieces)
-        await self._replayer.write_ids()
+        await self._replayer.write_ids()  # and whatever waits
         return _EXACT, reason
 
     async def _piece_as_sets(self, batch: Batch) -> tuple[int, str]:
@@ -287,7 +288,7 @@ class Applier:
             await self._sets.identify(tables, replayer.remarks.orphans)
         except (Unfit, PlanMismatch, Refused):
             return _EXACT, "refused"
-        replayer.tally.ids_created += await idmap.write_many(replayer.pipeline, self._ids)
+        await replayer.write_ids()
         is_final, reason = False, ""
         if any(table.has_moves for table in batch.tables.values()):
             is_final, reason = True, "moves"
@@ -336,7 +337,6 @@ class Applier:
 
     async def _commit(self, batch: Batch, started: float, level: str, reason: str) -> None:
         end = batch.end_lsn
-        await self._replayer.write_ids()
         await self._move(end)
         self._replayer.committed()
         self._durable(end)
@@ -352,14 +352,21 @@ class Applier:
         )
 
     async def _move(self, end: Lsn) -> None:
-        """Position and COMMIT. After an error here nobody knows the outcome: the next start reads it back (A18)."""
-        where = f"target, committing up to end LSN {end}"
+        """What is left to write with the position, then COMMIT. After an error here nobody knows the outcome: the next
+        start reads it back (A18)."""
+        moved = await self._replayer.finish(self._position.move(end, sample_passed_at=self._sample_passed(end)))
+        self._position.check(moved)
+        failpoints.reached("before_commit")
         try:
-            await self._position.move(self._connection, end, sample_passed_at=self._sample_passed(end))
-            failpoints.reached("before_commit")
-            await self._connection.execute("COMMIT")
-        except psycopg.Error as error:
-            raise server_fault(error, where=where) from None
+            (answer,) = await self._replayer.pipeline.results([_COMMIT])
+        except StatementFailed as failed:
+            raise result_fault(failed.result, where=f"target, committing up to end LSN {end}") from None
+        except Transient as fault:
+            fault.where = f"target, committing up to end LSN {end}"
+            fault.means = "Whether it was committed is read back at the next start; nothing is lost or repeated."
+            raise
+        if answer.command_status != b"COMMIT":
+            raise Transient("The server rolled back instead of committing.", where=f"target, end LSN {end}")
         failpoints.reached("after_commit")
         self._position.moved(end)
 
@@ -367,10 +374,7 @@ class Applier:
         """Write a drained position before it is acknowledged: a source ahead of our record looks like a gap."""
         if position <= self._position.end_lsn:
             return
-        try:
-            await self._connection.execute("BEGIN")
-        except psycopg.Error as error:
-            raise server_fault(error, where="target, writing an idle position") from None
+        self._replayer.begin()
         try:
             await self._move(position)
             self._idle_persisted(position)

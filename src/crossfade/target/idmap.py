@@ -7,7 +7,8 @@ uses them (edge-cases 0.13); during the copy, by one allocator that commits befo
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Final
 
 import psycopg
@@ -88,37 +89,79 @@ def _quoted(text: bytes) -> bytes:
     return b'"' + text.replace(b"\\", b"\\\\").replace(b'"', b'\\"') + b'"'
 
 
-async def write_many(pipeline: Pipeline, states: Mapping[str, IdState]) -> int:
-    """`write` for many new ids: few are inserted in one statement, many by COPY. Returns how many.
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A statement that writes to a map, and how many rows it must; -1: as many as there are."""
+
+    statement: Statement
+    rows: int
+    keyspace: Keyspace
+
+
+def are_few(states: Mapping[str, IdState]) -> bool:
+    """What is to be written is little enough to go along with other statements."""
+    return all(state.unwritten < _COPY_FROM for state in states.values())
+
+
+def entries(states: Mapping[str, IdState]) -> list[Entry]:
+    """Take what is to be written, in order, as statements; their counts are for `written`."""
+    made: list[Entry] = []
+    for state in states.values():
+        keyspace = state.keyspace
+        for each in state.take_writes():
+            if isinstance(each, Moved):
+                text, values, rows = setforms.move_id(keyspace), [each.to, each.old], -1
+            else:
+                text, values, rows = setforms.add_ids(keyspace), [_array(each.olds), _array(each.news)], len(each.olds)
+            made.append(Entry(Statement(text, values), rows, keyspace))
+    return made
+
+
+def written(states: Mapping[str, IdState], made: Sequence[Entry], counts: Sequence[int]) -> int:
+    """They have been run: returns how many entries are new.
+
+    Another stream may share the map and have been quicker: then nothing may be kept, and everything is read again.
+    """
+    for entry, count in zip(made, counts, strict=True):
+        if entry.rows not in (-1, count):
+            raise _others_first(entry.keyspace)
+    for state in states.values():
+        state.written()
+    return sum(max(0, entry.rows) for entry in made)
+
+
+async def write(pipeline: Pipeline, states: Mapping[str, IdState]) -> int:
+    """Write what was allocated and moved, inside the caller's transaction: many new ids by COPY. Returns how many.
 
     Raises Rebuild when another stream was first.
     """
-    created = 0
-    for state in states.values():
-        for run in state.take_writes():
-            if isinstance(run, Moved):
-                raise ValueError("keys that move are for the exact path")
-            try:
-                await _write_run(pipeline, state.keyspace, run)
-            except StatementFailed as failed:
-                if failed.sqlstate == "23505":
-                    raise _others_first(state.keyspace) from None
-                raise result_fault(failed.result, where=f"target crossfade.id_{state.keyspace.name}") from None
-            created += len(run.olds)
-        state.written()
+    try:
+        if are_few(states):
+            made = entries(states)
+            return written(states, made, await pipeline.run([entry.statement for entry in made]) if made else [])
+        created = 0
+        for state in states.values():
+            for each in state.take_writes():
+                if isinstance(each, Moved):
+                    await pipeline.run([Statement(setforms.move_id(state.keyspace), [each.to, each.old])])
+                    continue
+                await _copy(pipeline, state.keyspace, each)
+                created += len(each.olds)
+            state.written()
+    except StatementFailed as failed:
+        raise result_fault(failed.result, where="target, writing the id maps") from None
     return created
 
 
-async def _write_run(pipeline: Pipeline, keyspace: Keyspace, run: Created) -> None:
-    if len(run.olds) < _COPY_FROM:
-        texts = setforms.add_ids(keyspace)
-        (count,) = await pipeline.run([Statement(texts, [_array(run.olds), _array(run.news)])])
-        if count != len(run.olds):
-            raise _others_first(keyspace)
-        return
+async def _copy(pipeline: Pipeline, keyspace: Keyspace, run: Created) -> None:
     lines = [b"%b\t%b\n" % (copy_escape(old), copy_escape(new)) for old, new in zip(run.olds, run.news, strict=True)]
     chunks = (b"".join(lines[start : start + _CHUNK]) for start in range(0, len(lines), _CHUNK))
-    await pipeline.copy(setforms.copy_ids(keyspace), chunks)
+    try:
+        await pipeline.copy(setforms.copy_ids(keyspace), chunks)
+    except StatementFailed as failed:
+        if failed.sqlstate == "23505":
+            raise _others_first(keyspace) from None
+        raise
 
 
 def _others_first(keyspace: Keyspace) -> Rebuild:
@@ -126,24 +169,6 @@ def _others_first(keyspace: Keyspace) -> Rebuild:
         "Another stream wrote some of the same ids first; they are read again.",
         where=f"target crossfade.id_{keyspace.name}",
     )
-
-
-async def write(connection: Connection, state: IdState) -> int:
-    """Write what was allocated and moved, in order, inside the caller's transaction; returns how many are new.
-
-    Another stream may share the map and have been quicker: then nothing may be kept, and everything is read again.
-    """
-    created = 0
-    for each in state.take_writes():
-        if isinstance(each, Moved):
-            await connection.execute(statements.move_id(state.keyspace), (each.to.decode(), each.old.decode()))
-            continue
-        cursor = await connection.execute(statements.add_ids(state.keyspace), _texts(each))
-        if cursor.rowcount != len(each.olds):
-            raise _others_first(state.keyspace)
-        created += len(each.olds)
-    state.written()
-    return created
 
 
 def _texts(run: Created) -> tuple[list[str], list[str]]:

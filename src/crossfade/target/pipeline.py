@@ -89,12 +89,7 @@ class Pipeline:
         commands.append(pgconn.pipeline_sync)
         try:
             pgconn.enter_pipeline_mode()
-            results = await self._connection.wait(generators.pipeline_communicate(pgconn, commands))
-            # It returns once all is queued: the rest of a big value may still wait in libpq.
-            await self._connection.wait(generators.send(pgconn))
-            # What has not been answered by then is fetched one by one, the sync last.
-            while len(results) <= len(expected):
-                results.append(await self._connection.wait(generators.fetch_many(pgconn)))
+            results = await self._connection.wait(_exchange(pgconn, commands, len(expected)))
             pgconn.exit_pipeline_mode()
         except psycopg.OperationalError:
             _cut_off()
@@ -139,6 +134,19 @@ class Pipeline:
         if ended.status != pq.ExecStatus.COMMAND_OK:
             raise StatementFailed(0, ended)
         return ended.command_tuples or 0
+
+
+def _exchange(
+    pgconn: pq.abc.PGconn, commands: deque[Callable[[], None]], expected: int
+) -> PQGen[list[list[pq.abc.PGresult]]]:
+    """Send all and fetch as many answers, then that of the sync: one wait of the event loop's for the lot."""
+    results: list[list[pq.abc.PGresult]] = yield from generators.pipeline_communicate(pgconn, commands)
+    # It returns once all is queued: the rest of a big value may still wait in libpq.
+    yield from generators.send(pgconn)
+    # What has not been answered by then is fetched one by one, the sync last.
+    while len(results) <= expected:
+        results.append((yield from generators.fetch_many(pgconn)))
+    return results
 
 
 def _end_copy(pgconn: pq.abc.PGconn, *, is_whole: bool) -> PQGen[pq.abc.PGresult]:

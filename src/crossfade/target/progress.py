@@ -10,14 +10,15 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Final
 
-import psycopg
 from psycopg.types.json import Json
 
 from crossfade import failpoints
 from crossfade.faults import Fenced, Refused
 from crossfade.lsn import Lsn
 from crossfade.session.connect import Connection
+from crossfade.target.pipeline import Statement
 
 Published = Mapping[str, object]
 
@@ -139,6 +140,14 @@ async def raise_epoch(connection: Connection, workflow: str) -> int:
     return int(str(row[0]))
 
 
+_MOVE: Final = (
+    b"UPDATE crossfade.progress SET end_lsn = $1::pg_lsn, updated_at = now(),"
+    b" sample_passed_at = coalesce($2::timestamptz, sample_passed_at)"
+    b" WHERE workflow = $3 AND end_lsn = $4::pg_lsn AND epoch = $5::bigint"
+)
+_MOVE_ANYWAY: Final = b"UPDATE crossfade.progress SET end_lsn = $1::pg_lsn WHERE workflow = $2"
+
+
 class Position:
     """The compare-and-set, for one leader. Not shared between connections."""
 
@@ -147,26 +156,21 @@ class Position:
         self._epoch = epoch
         self.end_lsn = end_lsn
 
-    async def move(self, connection: Connection, to: Lsn, *, sample_passed_at: datetime | None) -> None:
-        """Move to `to` inside the caller's transaction. Raises Fenced when the row is not as we left it.
+    def move(self, to: Lsn, *, sample_passed_at: datetime | None) -> Statement:
+        """What moves it to `to`, for the caller's transaction; `check` the row count before COMMIT.
 
         `self.end_lsn` is moved by `moved()`, after COMMIT returned.
         """
+        workflow = self._workflow.encode()
         if failpoints.is_on("skip_cas"):
-            await connection.execute(
-                "UPDATE crossfade.progress SET end_lsn = %s::pg_lsn WHERE workflow = %s", (str(to), self._workflow)
-            )
-            return
-        try:
-            cursor = await connection.execute(
-                "UPDATE crossfade.progress SET end_lsn = %s::pg_lsn, updated_at = now(),"
-                " sample_passed_at = coalesce(%s, sample_passed_at)"
-                " WHERE workflow = %s AND end_lsn = %s::pg_lsn AND epoch = %s",
-                (str(to), sample_passed_at, self._workflow, str(self.end_lsn), self._epoch),
-            )
-        except psycopg.errors.SerializationFailure:
-            raise self._fenced() from None
-        if cursor.rowcount != 1:
+            return Statement(_MOVE_ANYWAY, [str(to).encode(), workflow])
+        passed = sample_passed_at.isoformat().encode() if sample_passed_at is not None else None
+        was, epoch = str(self.end_lsn).encode(), str(self._epoch).encode()
+        return Statement(_MOVE, [str(to).encode(), passed, workflow, was, epoch])
+
+    def check(self, rows: int) -> None:
+        """Raises Fenced when the row was not as we left it."""
+        if rows != 1:
             raise self._fenced()
 
     def moved(self, to: Lsn) -> None:

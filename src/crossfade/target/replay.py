@@ -237,7 +237,7 @@ class Replayer:
                     codec.ids_in(message.new, wanted)
                 if not isinstance(message, Insert) and message.old is not None:
                     codec.ids_in(message.old, wanted)
-        await idmap.load_all(self._connection, self._ids, wanted)
+        await idmap.look_up(self.pipeline, self._ids, wanted)
 
     def _step(self, change: Change, final_lsn: Lsn) -> _Step | None:
         if self._is_copied(change.relation.table, final_lsn):

@@ -240,3 +240,11 @@ def add_ids(keyspace: Keyspace) -> bytes:
             + keyspace.new_type + "[]) ON CONFLICT (old) DO NOTHING"
         ),
     )  # fmt: skip
+
+
+def move_id(keyspace: Keyspace) -> bytes:
+    """Two parameters: the key the entry goes to, the key it comes from."""
+    return _text(
+        sql.SQL("UPDATE "), statements.id_table(keyspace.name),
+        sql.SQL(" SET old = $1::text::" + keyspace.old_type + " WHERE old = $2::text::" + keyspace.old_type),
+    )  # fmt: skip

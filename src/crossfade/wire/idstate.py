@@ -228,6 +228,11 @@ class IdState:
         return run
 
     @property
+    def unwritten(self) -> int:
+        """How many entries wait to be taken."""
+        return sum(len(write.olds) if isinstance(write, Created) else 1 for write in self._unwritten)
+
+    @property
     def has_aliases(self) -> bool:
         """A key moved in this source transaction: what its cascades mean, only the rules for old images know."""
         return bool(self._aliases)

@@ -8,14 +8,18 @@ source, so that one that nobody pinned would show.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+import os
+from collections.abc import Iterator, Sequence
 
+import psycopg
 import pytest
 from psycopg import sql
 
+from crossfade.pgoutput.messages import Form
+from crossfade.wire.form import BUILT_IN
 from tests.integration.following import SAME, Followed, follow, shared
 from tests.servers.clusters import Pairs, Versions
-from tests.servers.daemon import Workspace
+from tests.servers.daemon import MODE_VARIABLE, Workspace
 from tests.servers.databases import ROLE, Databases, make_roles
 
 # The settings both sides are printed under for the comparison.
@@ -77,6 +81,7 @@ VALUES: tuple[tuple[str, str, tuple[str, ...]], ...] = (
     ),
     ("F5", "numeric(20,4)", ("'0.0001'", "'-9999999999999999.9999'", "'NaN'")),
     ("F5", "smallint", ("-32768", "32767")),
+    ("F5", "integer", ("-2147483648", "2147483647")),
     ("F5", "bigint", ("-9223372036854775808", "9223372036854775807")),
     (
         "F6",
@@ -195,6 +200,25 @@ VALUES: tuple[tuple[str, str, tuple[str, ...]], ...] = (
     ("F25", "boolean", ("true", "false")),
     ("F25", "box", ("'(1,1),(0,0)'",)),
     ("F25", "polygon", ("'((0,0),(1,1),(2,0))'",)),
+    ("F16", "name", ("''", "'It''s a name'", "repeat('x', 63)")),
+    ("F16", "real[]", ("'{0.1,NaN,-0}'",)),
+    ("F16", "numeric[]", ("'{1.50,NaN,NULL}'",)),
+    ("F16", "uuid[]", ("'{a0eebc99-9c0b-4ef8-bb6d-6bb9bd380a11}'",)),
+    ("F16", "jsonb[]", ("""ARRAY['{"a": [1, null]}'::jsonb, NULL]""",)),
+    ("F16", "lseg", ("'[(0,0),(1,0.1)]'",)),
+    ("F16", "path", ("'[(0,0),(1,1)]'", "'((0,0),(1,1))'")),
+    ("F16", "line", ("'{1,-1,0.1}'",)),
+    ("F16", "circle", ("'<(1,2),0.1>'",)),
+    ("F16", "macaddr", ("'08:00:2b:01:02:03'",)),
+    ("F16", "int8range", ("'[1,9223372036854775807)'",)),
+    ("F16", "numrange", ("'[1.10,)'", "'[0.1,0.1]'")),
+    ("F16", "daterange", ("'[2024-01-01,infinity)'",)),
+    ("F16", "tsrange", ("'(\"2024-01-01 00:00:00.000001\",)'",)),
+    ("F16", "int8multirange", ("'{[1,2)}'",)),
+    ("F16", "nummultirange", ("'{[1.10,2),(3,)}'",)),
+    ("F16", "datemultirange", ("'{[2024-01-01,2024-02-01)}'",)),
+    ("F16", "tsmultirange", ("'{[2024-01-01,2024-02-01)}'",)),
+    ("F16", "tstzmultirange", ("'{[2024-01-01,2024-02-01)}'",)),
     (
         "F30",
         "text",
@@ -215,33 +239,63 @@ VALUES: tuple[tuple[str, str, tuple[str, ...]], ...] = (
 )
 
 
-SINCE = {"int4multirange": 14}
+SINCE = 14  # multiranges, and the binary option of the stream
 
 
-def _known(kind: str, major: int) -> bool:
-    """Whether servers of this version have the type."""
-    return SINCE.get(kind, 0) <= major
+def _oid(kind: str) -> int:
+    """A built-in type's OID, by the driver's list; 0 for what a user made."""
+    base = kind.partition("(")[0].removesuffix("[]")
+    known = psycopg.postgres.types.get({"char": "bpchar"}.get(base, base))
+    if known is None:
+        return 0
+    return known.array_oid if kind.endswith("[]") else known.oid
 
 
-def _columns(major: int) -> str:
-    return ", ".join(f"c{at} {kind}" for at, (_, kind, _) in enumerate(VALUES) if _known(kind, major))
+def _places(major: int, form: Form) -> list[int]:
+    """The columns to test: types that servers of this version have; for binary, those that are on its list."""
+    safe = {oid for pair in BUILT_IN.values() for oid in pair}
+    return [
+        at
+        for at, (_, kind, _) in enumerate(VALUES)
+        if (major >= SINCE or "multirange" not in kind) and (form is Form.TEXT or _oid(kind) in safe)
+    ]
 
 
-def _inserts(first: int, major: int) -> str:
+def test_F16_every_type_that_may_travel_in_binary_is_tried() -> None:
+    """And as the array of at least one, since all arrays are made by the same two functions."""
+    tried = {_oid(kind) for _, kind, _ in VALUES}
+    assert [name for name, (oid, _) in BUILT_IN.items() if oid not in tried] == []
+    assert len(tried.intersection(array for _, array in BUILT_IN.values())) >= 5
+
+
+def test_F17_the_list_says_what_the_driver_says_and_holds_nothing_that_refers_to_one_database() -> None:
+    for name, (oid, array) in BUILT_IN.items():
+        known = psycopg.postgres.types.get({"character": "bpchar"}.get(name, name))
+        assert known is not None
+        assert (known.oid, known.array_oid) == (oid, array), name
+    unsafe = ("oid", "regclass", "xid", "cid", "tid", "pg_lsn", "regtype", "money", "xml", '"char"', "record", "xid8")
+    safe = {oid for pair in BUILT_IN.values() for oid in pair}
+    for name in unsafe:
+        known = psycopg.postgres.types.get(name)
+        assert known is None or safe.isdisjoint((known.oid, known.array_oid)), name
+
+
+def _inserts(first: int, places: Sequence[int]) -> str:
     """One row for each value of each type, all other columns NULL, and a row of NULLs."""
     rows = [f"INSERT INTO wide (id) VALUES ({first});"]
     number = first
-    for at, (_, kind, values) in enumerate(VALUES):
-        for value in values if _known(kind, major) else ():
+    for at in places:
+        for value in VALUES[at][2]:
             number += 1
             rows.append(f"INSERT INTO wide (id, c{at}) VALUES ({number}, {value});")
     return "SET search_path = public; SET client_encoding = 'UTF8';" + "\n".join(rows)
 
 
-def _wide(major: int) -> str:
+def _wide(places: Sequence[int]) -> str:
+    columns = ", ".join(f"c{at} {VALUES[at][1]}" for at in places)
     return f"""{TYPES}
-CREATE TABLE wide (id int PRIMARY KEY, {_columns(major)});
-CREATE TABLE keyless (id int, {_columns(major)});
+CREATE TABLE wide (id int PRIMARY KEY, {columns});
+CREATE TABLE keyless (id int, {columns});
 """
 
 
@@ -249,19 +303,28 @@ def _major(postgres: Versions) -> int:
     return min(postgres.source.version_major, postgres.target.version_major)
 
 
+@pytest.fixture(scope="module", params=list(Form), ids=lambda form: form.value)
+def form(request: pytest.FixtureRequest) -> Form:
+    """TEXT: every type, of which some cannot travel in binary. BINARY: those that can, and no other."""
+    assert isinstance(request.param, Form)
+    return request.param
+
+
 @pytest.fixture(scope="module")
-def followed(postgres: Versions, _pairs: Pairs, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Followed]:
+def followed(
+    postgres: Versions, form: Form, _pairs: Pairs, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Followed]:
     """All values copied, then all of them streamed: 100,000 on."""
-    major = _major(postgres)
+    places = _places(_major(postgres), form)
     with shared(
         _pairs.get(postgres, prepare=make_roles),
         tmp_path_factory.mktemp("types"),
         replica_role=True,
-        source=_wide(major) + "ALTER TABLE keyless REPLICA IDENTITY FULL;",
-        target=_wide(major),
-        rows=_inserts(0, major) + "INSERT INTO keyless SELECT * FROM wide;" + CONTRARY,
+        source=_wide(places) + "ALTER TABLE keyless REPLICA IDENTITY FULL;",
+        target=_wide(places),
+        rows=_inserts(0, places) + "INSERT INTO keyless SELECT * FROM wide;" + CONTRARY,
     ) as followed:
-        followed.write(_inserts(100_000, major))
+        followed.write(_inserts(100_000, places))
         yield followed
 
 
@@ -278,22 +341,33 @@ def _as_text(databases: Databases, column: str) -> list[list[tuple[object, ...]]
 
 @pytest.mark.parametrize("at", range(len(VALUES)), ids=[f"{case}-{kind.replace(' ', '_')}" for case, kind, _ in VALUES])
 def test_F2_to_F18_every_value_is_the_same_by_copy_and_by_stream(
-    followed: Followed, postgres: Versions, at: int
+    followed: Followed, postgres: Versions, form: Form, at: int
 ) -> None:
     """Each edge value of each type, printed by both servers under the same settings: the same text."""
-    kind = VALUES[at][1]
-    if not _known(kind, _major(postgres)):
-        pytest.skip(f"{kind} came with PostgreSQL {SINCE[kind]}")
+    if at not in _places(_major(postgres), form):
+        pytest.skip(f"{VALUES[at][1]} does not travel in {form.value} here")
     source, target = _as_text(followed.databases, f"c{at}")
     assert len(source) == 2 * len(VALUES[at][2]) + 2, "the source has each value twice, and two NULLs"
     assert target == source
 
 
 def test_F2_to_F18_every_value_is_found_again_by_an_old_image(followed: Followed) -> None:
-    """Rows without a key, identified by all their columns: each is deleted by the text of its values."""
+    """Rows without a key, identified by all their columns: each is deleted by its values."""
     assert followed.target("SELECT count(*) FROM keyless WHERE id < 100000") != [(0,)]
-    followed.write("DELETE FROM public.keyless")
+    followed.write("UPDATE public.keyless SET id = id + 1", "DELETE FROM public.keyless")
     assert followed.target("SELECT id FROM keyless ORDER BY id") == []
+
+
+def test_F16_the_stream_is_in_the_form_that_its_columns_allow(
+    followed: Followed, postgres: Versions, form: Form
+) -> None:
+    source, target = postgres.source.version_major, postgres.target.version_major
+    # Intervals became infinite in 17, in bytes that the versions before take for a finite one.
+    allowed = source >= SINCE and (min(source, target) >= 17 or max(source, target) < 17)
+    expected = form if allowed and os.environ.get(MODE_VARIABLE) != "text" else Form.TEXT
+    said = [line for line in followed.daemon.text().splitlines() if "stream_form" in line]
+    assert said
+    assert all(f"in {expected.value} form" in each for each in said), said
 
 
 NAMES = (

@@ -21,7 +21,8 @@ from crossfade.wire.constants import binary_constant
 
 # Types whose binary form is the same on every supported version, with the OIDs of the type and of its array. Left out
 # on purpose: OIDs and what holds them, xid, pg_lsn and snapshots (F17), money (its scale is a locale's), xml (its
-# encoding is declared inside), "char", and whatever a user or an extension made.
+# encoding is declared inside), tsquery (its receive function refuses an empty one), "char", and whatever a user or an
+# extension made.
 BUILT_IN: Final = {
     "boolean": (16, 1000), "bytea": (17, 1001), "name": (19, 1003),
     "smallint": (21, 1005), "integer": (23, 1007), "bigint": (20, 1016), "numeric": (1700, 1231),
@@ -32,7 +33,7 @@ BUILT_IN: Final = {
     "timestamp without time zone": (1114, 1115), "timestamp with time zone": (1184, 1185), "interval": (1186, 1187),
     "inet": (869, 1041), "cidr": (650, 651), "macaddr": (829, 1040), "macaddr8": (774, 775),
     "point": (600, 1017), "lseg": (601, 1018), "path": (602, 1019), "box": (603, 1020), "polygon": (604, 1027),
-    "line": (628, 629), "circle": (718, 719), "tsvector": (3614, 3643), "tsquery": (3615, 3645),
+    "line": (628, 629), "circle": (718, 719), "tsvector": (3614, 3643),
     "int4range": (3904, 3905), "int8range": (3926, 3927), "numrange": (3906, 3907), "daterange": (3912, 3913),
     "tsrange": (3908, 3909), "tstzrange": (3910, 3911),
     "int4multirange": (4451, 6150), "int8multirange": (4536, 6157), "nummultirange": (4532, 6151),

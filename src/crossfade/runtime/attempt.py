@@ -320,6 +320,7 @@ class Attempt:
             persist=self._persist,
             listener=self._listener,
             is_over=self._over.is_set,
+            over=self._over,
         )
 
 

@@ -21,6 +21,7 @@ from crossfade.ledger import AckLedger
 from crossfade.lsn import Lsn
 from crossfade.runtime.state import WorkflowState
 from crossfade.session.connect import TARGET, Connection, connect, server_fault
+from crossfade.session.listen import until_spoken
 from crossfade.source import publication
 from crossfade.source.stream import StreamReader
 from crossfade.state import control, workflow
@@ -92,7 +93,7 @@ class SourceWatch:
             confirmed_flush_lsn=Lsn.parse(str(confirmed)) if confirmed is not None else Lsn(0),
             retained_bytes=int(str(retained or 0)),
             safe_wal_size=int(str(safe)) if safe is not None else None,
-            wal_keep_limit=int(str(limit)) * 1024 * 1024 if limit is not None and int(str(limit)) >= 0 else None,
+            wal_keep_limit=int(str(limit)) if int(str(limit)) >= 0 else None,
             wal_status=str(status or ""),
             invalidation_reason=str(reason or ""),
             clock_skew=float(str(now)) - (asked + answered) / 2,
@@ -170,7 +171,7 @@ def _sample_query(version: int) -> str:
         "SELECT extract(epoch FROM clock_timestamp()), pg_current_wal_flush_lsn()::text, s.slot_name IS NOT NULL,"
         " s.active, s.restart_lsn::text, s.confirmed_flush_lsn::text,"
         " pg_wal_lsn_diff(pg_current_wal_lsn(), s.restart_lsn)::bigint, s.safe_wal_size,"
-        " (SELECT setting FROM pg_settings WHERE name = 'max_slot_wal_keep_size'), s.wal_status,"
+        " pg_size_bytes(current_setting('max_slot_wal_keep_size')), s.wal_status,"
         f" {reason} FROM (SELECT 1) one LEFT JOIN pg_replication_slots s ON s.slot_name = %s"
     )
 
@@ -191,6 +192,7 @@ class TargetWatch:
         persist: Callable[[], None],
         listener: Listener,
         is_over: Callable[[], bool],
+        over: asyncio.Event,
     ) -> None:
         self._dsn = dsn
         self._name = name
@@ -202,6 +204,7 @@ class TargetWatch:
         self._persist = persist
         self._listener = listener
         self._is_over = is_over
+        self._over = over
         self._recorded: tuple[object, ...] = ()
         self._recorded_at = 0.0
         self._is_blocked = False
@@ -210,17 +213,20 @@ class TargetWatch:
         """Until the branch is over; raises Transient when the target does not answer or the applier's line is dead."""
         connection = await connect(self._dsn, purpose="control", endpoint="target", settings=TARGET)
         try:
+            connection.add_notify_handler(self._notified)
             await connection.execute("LISTEN crossfade_control")
             while not self._is_over():
                 await _answered(self._look(connection), max(_SLOWEST_ANSWER, self._silence), "target")
-                async for notice in connection.notifies(timeout=_TICK / 2, stop_after=1):
-                    if notice.payload == control.PERSIST:
-                        self._persist()
+                await until_spoken(connection, self._over, _TICK)
             await self._record(connection, at_once=True)
         except psycopg.Error as error:
             raise server_fault(error, where="target, watching") from None
         finally:
             await connection.close()
+
+    def _notified(self, notice: psycopg.Notify) -> None:
+        if notice.payload == control.PERSIST:
+            self._persist()
 
     async def _look(self, connection: Connection) -> None:
         for command in await control.pending(connection, self._name):

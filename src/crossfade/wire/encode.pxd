@@ -3,7 +3,8 @@
 cimport cython
 
 from crossfade.wire.leaf cimport (
-    decimal, integer, packed, put, put_escaped, put_int32, put_quoted, uuid_bytes, uuid_text,
+    decimal, integer, local_time, printed_utc, put, put_escaped, put_int32, put_integer, put_quoted, uuid_bytes,
+    uuid_text,
 )
 
 
@@ -39,6 +40,7 @@ cdef class Encoder:
     cdef bytes _count
     cdef Py_ssize_t[::1] _starts
     cdef Py_ssize_t _owner
+    cdef Py_ssize_t _ids_known
     cdef list _key_places
 
     @cython.locals(frame=bytes, data="const unsigned char *", number=Py_ssize_t, which=Py_ssize_t, at=Py_ssize_t,
@@ -56,11 +58,15 @@ cdef class Encoder:
                    at_place=Py_ssize_t, place=_Place, out=bytearray, at=Py_ssize_t, value=bytes)
     cpdef list arrays(self, rows, places, remarks)
 
-    @cython.locals(old=bytes, new=bytes, value=bytes, width=Py_ssize_t)
-    cdef bytes _converted(self, _Place place, bytes frame, Py_ssize_t start, Py_ssize_t stop, remarks)
+    @cython.locals(value=bytes)
+    cdef void _put_converted(self, bytearray out, _Place place, bytes frame, Py_ssize_t start, Py_ssize_t stop, remarks,
+                            bint is_listed) except *
+
+    @cython.locals(known=dict, new=bytes, value=bytes, width=Py_ssize_t)
+    cdef bytes _new_id(self, _Place place, bytes frame, Py_ssize_t start, Py_ssize_t stop)
 
     @cython.locals(local="long long", value=bytes)
-    cdef bytes _to_utc(self, _Place place, bytes frame, Py_ssize_t start, Py_ssize_t stop, remarks)
+    cdef bytes _to_utc(self, bytearray out, _Place place, bytes frame, Py_ssize_t start, Py_ssize_t stop, remarks)
 
     @cython.locals(data="const unsigned char *", size=Py_ssize_t, columns=Py_ssize_t, is_last=bint,
                    position=Py_ssize_t, kind=int, length=Py_ssize_t)

@@ -38,10 +38,12 @@ if not cython.compiled:  # compiled code takes their twins from leaf.pxd
     from crossfade.wire.leaf import (
         decimal,
         integer,
-        packed,
+        local_time,
+        printed_utc,
         put,
         put_escaped,
         put_int32,
+        put_integer,
         put_quoted,
         uuid_bytes,
         uuid_text,
@@ -136,6 +138,7 @@ class Encoder:
     __slots__ = (
         "_columns",
         "_count",
+        "_ids_known",
         "_is_binary",
         "_key_places",
         "_kind",
@@ -169,6 +172,7 @@ class Encoder:
         ]
         self._count = len(self._places).to_bytes(2, "big") if self._is_binary else b""
         self._starts = array("q", bytes(8 * (self._columns + 1)))
+        self._ids_known = 0  # in the rows at hand
         self._owner = -1 if owner is None else owner[1]
         by_target = {column.target.name: place for place, column in enumerate(plan.columns)}
         self._key_places = [by_target[name] for name in plan.key]
@@ -227,6 +231,7 @@ class Encoder:
         Raises UnknownId, RowRefused (a value no conversion takes) and ProtocolViolation.
         """
         out = bytearray()
+        self._ids_known = 0
         starts = self._starts
         places = self._places
         frames, offsets = rows.frames, rows.offsets
@@ -254,12 +259,7 @@ class Encoder:
                         else:
                             put_escaped(out, frame, at + 5, starts[place.position + 1])
                         continue
-                    value = self._converted(place, frame, at + 5, starts[place.position + 1], remarks)
-                    if is_binary:
-                        put_int32(out, len(value))
-                        put(out, value, 0, len(value))
-                    else:
-                        put_escaped(out, value, 0, len(value))
+                    self._put_converted(out, place, frame, at + 5, starts[place.position + 1], remarks, False)
                 elif data[at] == 110:
                     if is_binary:
                         put_int32(out, -1)
@@ -269,6 +269,7 @@ class Encoder:
                     raise self._violation("A column of a whole row was not sent in the form asked for.", frame, at)
             if not is_binary:
                 out.append(10)
+        remarks.ids_known += self._ids_known
         return bytes(out)
 
     def arrays(self, rows: Rows, places: Sequence[int], remarks: Remarks) -> list[bytes]:
@@ -279,6 +280,7 @@ class Encoder:
         Raises as `copy_data` does.
         """
         chosen = [self._places[number] for number in places]
+        self._ids_known = 0
         outs = [bytearray() for _ in chosen]
         has_null = [False for _ in chosen]
         frames, offsets = rows.frames, rows.offsets
@@ -305,12 +307,7 @@ class Encoder:
                         else:
                             put_quoted(out, frame, at + 5, starts[place.position + 1])
                         continue
-                    value = self._converted(place, frame, at + 5, starts[place.position + 1], remarks)
-                    if is_binary:
-                        put_int32(out, len(value))
-                        put(out, value, 0, len(value))
-                    else:
-                        put_quoted(out, value, 0, len(value))
+                    self._put_converted(out, place, frame, at + 5, starts[place.position + 1], remarks, True)
                 elif data[at] == 110:
                     has_null[at_place] = True
                     if is_binary:
@@ -319,6 +316,7 @@ class Encoder:
                         put(out, b"NULL", 0, 4)
                 else:
                     raise self._violation("A column that is needed was not sent in the form asked for.", frame, at)
+        remarks.ids_known += self._ids_known
         if not is_binary:
             return [b"{" + bytes(out) + b"}" for out in outs]
         return [
@@ -329,55 +327,81 @@ class Encoder:
 
     # values --------------------------------------------------------------------------------------------------------
 
-    def _converted(self, place: _Place, frame: bytes, start: int, stop: int, remarks: Remarks) -> bytes:
-        """A cell that is not NULL, by its column's rule, in the stream's form."""
-        if place.kind == _REMAP:
-            old = self._old_id(place, frame, start, stop)
-            known = place.ids
-            assert known is not None
-            new = known.get(old)
-            if new is None:
-                raise UnknownId(place.keyspace)
-            remarks.ids_known += 1
-            width = place.target_width
-            if width == 0:
-                return new
-            if width == 16:
-                value = uuid_bytes(new)
-                if not value:
-                    raise _no_id(place, self.plan)
-                return value
-            try:
-                return int(new).to_bytes(width, "big", signed=True)
-            except (ValueError, OverflowError):
-                raise _no_id(place, self.plan) from None
-        if place.kind == _WIDEN:
+    def _put_converted(
+        self, out: bytearray, place: _Place, frame: bytes, start: int, stop: int, remarks: Remarks, is_listed: bool
+    ) -> None:
+        """Append a cell that is neither NULL nor verbatim, by its column's rule; `is_listed`: as an array's element."""
+        if place.kind == _CLOCK:
+            value = self._to_utc(out, place, frame, start, stop, remarks)
+            if self._is_binary:
+                return
+        elif place.kind == _WIDEN:
             if stop - start != place.source_width:
                 raise self._violation("A value has another length than its type.", frame, start)
-            return packed(integer(frame, start, place.source_width), place.target_width)
-        return self._to_utc(place, frame, start, stop, remarks)
+            put_integer(out, integer(frame, start, place.source_width), place.target_width)
+            return
+        else:
+            value = self._new_id(place, frame, start, stop)
+        if is_listed and not self._is_binary:
+            put_quoted(out, value, 0, len(value))
+        elif self._is_binary:
+            put_int32(out, len(value))
+            put(out, value, 0, len(value))
+        else:
+            put_escaped(out, value, 0, len(value))
 
-    def _to_utc(self, place: _Place, frame: bytes, start: int, stop: int, remarks: Remarks) -> bytes:
-        local = 0
+    def _new_id(self, place: _Place, frame: bytes, start: int, stop: int) -> bytes:
+        known = place.ids
+        assert known is not None
+        new = known.get(self._old_id(place, frame, start, stop))
+        if new is None:
+            raise UnknownId(place.keyspace)
+        self._ids_known += 1
+        width = place.target_width
+        if width == 0:
+            return new
+        if width == 16:
+            value = uuid_bytes(new)
+            if not value:
+                raise _no_id(place, self.plan)
+            return value
+        try:
+            return int(new).to_bytes(width, "big", signed=True)
+        except (ValueError, OverflowError):
+            raise _no_id(place, self.plan) from None
+
+    def _to_utc(self, out: bytearray, place: _Place, frame: bytes, start: int, stop: int, remarks: Remarks) -> bytes:
+        """A local time in UTC: in binary appended to `out`, in text returned.
+
+        Where a stretch of the zone with one offset is known and holds the time, that is all there is to it.
+        """
         if self._is_binary:
             if stop - start != _INT64:
                 raise self._violation("A value has another length than its type.", frame, start)
             local = integer(frame, start, 8)
             if place.zone_start <= local < place.zone_stop:
-                return packed(local - place.offset, 8)
+                put_integer(out, local - place.offset, 8)
+                return b""
+        else:
+            local = local_time(frame, start, stop)
+            if place.zone_start <= local < place.zone_stop:
+                value = printed_utc(local - place.offset)
+                if value:
+                    return value
         zone, rule = place.zone, place.rule
         assert zone is not None
         assert rule is not None
+        value = b""
         try:
             if self._is_binary:
                 utc, note = zone.to_utc(local, ambiguous=rule.ambiguous, nonexistent=rule.nonexistent)
-                place.zone_start, place.zone_stop, place.offset = zone.segment(local)
-                value = packed(utc, 8)
+                put_integer(out, utc, 8)
             else:
                 value, note = timestamp_to_utc(frame[start:stop], zone, rule.ambiguous, rule.nonexistent)
         except RowRefused as fault:
             fault.where = f"{self.plan.source}, column {place.column.target.name}"
             raise
+        place.zone_start, place.zone_stop, place.offset = zone.segment(local)
         if note:
             remarks.clock[note] += 1
         return value

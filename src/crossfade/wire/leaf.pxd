@@ -85,12 +85,14 @@ cdef inline long long integer(const unsigned char *data, Py_ssize_t start, Py_ss
     return <long long> value
 
 
-cdef inline bytes packed(long long value, Py_ssize_t size):
-    cdef unsigned char to[8]
+cdef inline int put_integer(bytearray out, long long value, Py_ssize_t size) except -1:
+    cdef unsigned char *to = grown(out, 4 + size)
     cdef Py_ssize_t at
+    to[0] = to[1] = to[2] = 0
+    to[3] = <unsigned char> size
     for at in range(size):
-        to[at] = <unsigned char> (value >> (8 * (size - 1 - at)))
-    return PyBytes_FromStringAndSize(<char *> to, size)
+        to[4 + at] = <unsigned char> (value >> (8 * (size - 1 - at)))
+    return 0
 
 
 @cython.cdivision(True)
@@ -154,3 +156,106 @@ cdef inline bytes uuid_bytes(bytes text):
         to[number] = <unsigned char> (high << 4 | low)
         at += 2
     return PyBytes_FromStringAndSize(<char *> to, 16)
+
+
+cdef inline int two(const unsigned char *data) noexcept:
+    """Two digits; far below zero when they are none."""
+    cdef int tens = data[0] - 48
+    cdef int ones = data[1] - 48
+    if not (0 <= tens <= 9 and 0 <= ones <= 9):
+        return -100000
+    return tens * 10 + ones
+
+
+@cython.cdivision(True)
+cdef inline long long days_to(long long year, int month, int day) noexcept:
+    """Days from 2000-03-01 to a day of the proleptic Gregorian calendar of a year after 0; a year begins in March."""
+    cdef long long past = year - (month < 3)
+    cdef int of_year = (153 * (month + (9 if month < 3 else -3)) + 2) // 5 + day - 1
+    return past * 365 + past // 4 - past // 100 + past // 400 + of_year - 730485
+
+
+@cython.cdivision(True)
+cdef inline long long local_time(const unsigned char *data, Py_ssize_t start, Py_ssize_t stop) noexcept:
+    cdef long long none = <long long> (<unsigned long long> 1 << 63)
+    cdef Py_ssize_t at
+    cdef int century, of_century, month, day, hour, minute, second, last
+    cdef long long year, scale = 100000, fraction = 0
+    data += start
+    stop -= start
+    if stop < 19 or data[4] != 45 or data[7] != 45 or data[10] != 32 or data[13] != 58 or data[16] != 58:
+        return none
+    century, of_century, month, day = two(data), two(data + 2), two(data + 5), two(data + 8)
+    hour, minute, second = two(data + 11), two(data + 14), two(data + 17)
+    year = century * 100 + of_century
+    if century < 0 or of_century < 0 or year < 1 or not 1 <= month <= 12 or day < 1:
+        return none
+    if not (0 <= hour <= 23 and 0 <= minute <= 59 and 0 <= second <= 59):
+        return none
+    last = 30 + ((month + (month >> 3)) & 1)
+    if month == 2:
+        last = 29 if year % 4 == 0 and (year % 100 != 0 or year % 400 == 0) else 28
+    if day > last:
+        return none
+    if stop > 19:
+        if data[19] != 46 or stop == 20 or stop > 26:
+            return none
+        for at in range(20, stop):
+            if not 48 <= data[at] <= 57:
+                return none
+            fraction += (data[at] - 48) * scale
+            scale //= 10
+    # 60 days from January 1st to March 1st of the leap year 2000
+    return (((days_to(year, month, day) + 60) * 24 + hour) * 60 + minute) * 60000000 + second * 1000000 + fraction
+
+
+@cython.cdivision(True)
+cdef inline bytes printed_utc(long long moment):
+    cdef char to[29]
+    cdef Py_ssize_t at = 19
+    cdef long long seconds, fraction, days, era, of_era, year, scale = 100000
+    cdef int of_day, of_year, month, day
+    # Both bounds are far from the limits of the arithmetic: years 1 to 9999, in which four digits say it all.
+    if not -63082281600000000 <= moment < 252455616000000000:
+        return b""
+    moment += 63108720000000000  # since 0000-03-01
+    fraction = moment % 1000000
+    seconds = moment // 1000000
+    days = seconds // 86400
+    of_day = <int> (seconds % 86400)
+    era = days // 146097
+    of_era = days % 146097
+    year = (of_era - of_era // 1460 + of_era // 36524 - of_era // 146096) // 365
+    of_year = <int> (of_era - (365 * year + year // 4 - year // 100))
+    month = (5 * of_year + 2) // 153
+    day = of_year - (153 * month + 2) // 5 + 1
+    month = month + 3 if month < 10 else month - 9
+    year = year + era * 400 + (month < 3)
+    to[0] = <char> (48 + year // 1000)
+    to[1] = <char> (48 + year // 100 % 10)
+    to[2] = <char> (48 + year // 10 % 10)
+    to[3] = <char> (48 + year % 10)
+    to[4] = to[7] = 45
+    to[5] = <char> (48 + month // 10)
+    to[6] = <char> (48 + month % 10)
+    to[8] = <char> (48 + day // 10)
+    to[9] = <char> (48 + day % 10)
+    to[10] = 32
+    to[11] = <char> (48 + of_day // 36000)
+    to[12] = <char> (48 + of_day // 3600 % 10)
+    to[13] = to[16] = 58
+    to[14] = <char> (48 + of_day % 3600 // 600)
+    to[15] = <char> (48 + of_day % 3600 // 60 % 10)
+    to[17] = <char> (48 + of_day % 60 // 10)
+    to[18] = <char> (48 + of_day % 10)
+    if fraction:
+        to[19] = 46
+        at = 20
+        while fraction:
+            to[at] = <char> (48 + fraction // scale)
+            fraction %= scale
+            scale //= 10
+            at += 1
+    to[at] = 43
+    to[at + 1] = to[at + 2] = 48
+    return PyBytes_FromStringAndSize(to, at + 3)

@@ -18,8 +18,11 @@ from pathlib import Path
 from types import ModuleType
 from typing import Final
 
-MODULES: Final = ("crossfade.wire.fold", "crossfade.wire.encode")
-"""The modules that setuptools compiles, as pyproject.toml lists them."""
+MODULES: Final[Mapping[str, tuple[str, ...]]] = {
+    "crossfade.wire.fold": ("fold.py", "fold.pxd"),
+    "crossfade.wire.encode": ("encode.py", "encode.pxd", "leaf.pxd"),
+}
+"""The modules that setuptools compiles, as pyproject.toml lists them, and what each is made of."""
 
 _HERE: Final = Path(__file__).parent
 _IS_CHECKOUT: Final = (_HERE.parents[2] / "pyproject.toml").is_file()
@@ -33,18 +36,17 @@ class _PythonSource(MetaPathFinder):
     ) -> ModuleSpec | None:
         if fullname not in MODULES:
             return None
-        source = _HERE / f"{fullname.rpartition('.')[2]}.py"
-        if not os.environ.get("CROSSFADE_UNCOMPILED") and not _is_stale(source):
+        made_of = [_HERE / file for file in MODULES[fullname]]
+        if not os.environ.get("CROSSFADE_UNCOMPILED") and not _is_stale(made_of):
             return None
-        return importlib.util.spec_from_file_location(fullname, source)
+        return importlib.util.spec_from_file_location(fullname, made_of[0])
 
 
-def _is_stale(source: Path) -> bool:
-    """Some binary of the module is older than what it is made of. An installation does not keep times in order."""
-    binaries = [binary for suffix in EXTENSION_SUFFIXES if (binary := source.with_suffix(suffix)).is_file()]
+def _is_stale(made_of: Sequence[Path]) -> bool:
+    """Some binary of a module is older than its sources. What an installer writes is in no order of time."""
+    binaries = [binary for suffix in EXTENSION_SUFFIXES if (binary := made_of[0].with_suffix(suffix)).is_file()]
     if not _IS_CHECKOUT or not binaries:
         return False
-    made_of = [source, *_HERE.glob("*.pxd")]
     return min(one.stat().st_mtime for one in binaries) < max(one.stat().st_mtime for one in made_of)
 
 

@@ -17,9 +17,9 @@ from hypothesis import strategies as st
 
 from crossfade.catalog import ReplicaIdentity, Table
 from crossfade.faults import ProtocolViolation, RowRefused
-from crossfade.mapping.plan import TablePlan
+from crossfade.mapping.plan import Ambiguous, Nonexistent, TablePlan
 from crossfade.pgoutput.messages import Form, Relation, RelationColumn
-from crossfade.wire.fields import copy_unescape
+from crossfade.wire.fields import copy_unescape, timestamp_to_utc
 from crossfade.wire.form import BUILT_IN
 from crossfade.wire.idstate import IdState
 from crossfade.wire.remarks import Remarks
@@ -381,6 +381,38 @@ def test_F19_gaps_and_overlaps_are_counted(hot: Hot, form: Form) -> None:
         pack("!q", at_local(utc)) if form is Form.BINARY else utc.encode() + b"+00" for _, utc, _ in moments
     ]
     assert remarks.clock == Counter(note for _, _, note in moments if note)
+
+
+STAMPS = st.builds(
+    lambda moment, fraction, era: moment.strftime("%m-%d %H:%M:%S").join((f"{moment.year:04d}-", fraction + era)),
+    st.datetimes(),
+    st.sampled_from(["", ".5", ".000001", ".999999", ".120000", ".1234567", "."]),
+    st.sampled_from(["", "", "", " BC", " "]),
+)
+BROKEN = st.sampled_from(
+    ["infinity", "-infinity", "", "2020-01-01", "10000-01-01 00:00:00", "2019-02-29 00:00:00", "1900-02-29 00:00:00",
+     "2000-02-29 00:00:00", "2020-13-01 00:00:00", "2020-04-31 00:00:00", "2020-01-01 24:00:00", "2020-01-01 00:00:60",
+     "2020-01-01T00:00:00", "0000-01-01 00:00:00", "2020-1-01 00:00:000", "2020-01-01 00:00:0a", "2020-01-0/ 00:00:00",
+     "0001-01-01 00:00:00", "9999-12-31 23:59:59.999999", "294276-12-31 23:59:59.999999"]
+)  # fmt: skip
+
+
+@settings(deadline=None, max_examples=500)
+@given(st.lists(STAMPS | BROKEN, min_size=1, max_size=4))
+def test_F6_F19_local_times_in_text_are_what_converting_one_by_one_gives(hot: Hot, stamps: list[str]) -> None:
+    made = encoder(hot, Form.TEXT, 1, 2)
+    for stamp in ["2000-03-01 12:00:00", *stamps]:  # the first one's stretch is known to the others
+        cells = sent(ANN, Form.TEXT)
+        cells[5] = stamp.encode()
+        remarks = Remarks()
+        try:
+            value, note = timestamp_to_utc(stamp.encode(), ZONES[NEW_YORK], Ambiguous.LATER, Nonexistent.SHIFT)
+        except RowRefused:
+            with pytest.raises(RowRefused):
+                made.arrays(rows_of(hot, [insert(cells)]), [6], remarks)
+        else:
+            assert made.arrays(rows_of(hot, [insert(cells)]), [6], remarks) == [b'{"' + value + b'"}']
+            assert sum(remarks.clock.values()) == bool(note)
 
 
 def test_F6_infinite_times_pass_and_impossible_ones_are_refused(hot: Hot) -> None:

@@ -16,6 +16,7 @@ from crossfade.catalog import ReplicaIdentity
 from crossfade.faults import PlanMismatch, ProtocolViolation
 from crossfade.mapping.plan import TablePlan
 from crossfade.pgoutput.messages import Form, Relation, RelationColumn
+from crossfade.wire.remarks import Remarks
 from tests.unit.mapping.builders import compiled, key, name, table
 from tests.unit.pgoutput.encoder import TOAST
 from tests.unit.wire.conftest import Hot
@@ -455,10 +456,10 @@ def encoded(hot: Hot, frame: bytes) -> None:
     hot.fold.fold([frame], {OID: made})
     encoder = hot.encode.Encoder(relation(plan("items")), plan("items"), form, {}, {})
     rows = made.rows()
-    encoder.copy_data(rows.inserts, 0, len(rows.inserts), None)
+    encoder.copy_data(rows.inserts, 0, len(rows.inserts), Remarks())
 
 
-@pytest.mark.parametrize("frame", FRAMES)
+@pytest.mark.parametrize("frame", FRAMES, ids=["I", "I-binary", "U", "U-key", "U-full", "D-key", "D-full"])
 def test_every_strict_prefix_is_a_violation_and_nothing_else(hot: Hot, frame: bytes) -> None:
     encoded(hot, frame)
     for size in range(len(frame)):
@@ -484,8 +485,8 @@ def test_damaged_bytes_are_read_or_a_violation(hot: Hot, frame: bytes, damage: l
         hot.fold.fold([bytes(damaged)], {OID: made})
         if not made.refused:
             rows = made.rows()
-            encoder.copy_data(rows.inserts, 0, len(rows.inserts), None)
-            encoder.arrays(rows.deletes, [1], None)
+            encoder.copy_data(rows.inserts, 0, len(rows.inserts), Remarks())
+            encoder.arrays(rows.deletes, [1], Remarks())
 
 
 def test_a_length_near_the_largest_stays_inside_its_frame(hot: Hot) -> None:

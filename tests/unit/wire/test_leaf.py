@@ -32,7 +32,10 @@ def test_put_takes_the_middle(before: bytes, value: bytes, after: bytes) -> None
 def test_integers_there_and_back(size: int) -> None:
     bits = 8 * size - 1
     for value in (0, 1, -1, 2**bits - 1, -(2**bits), 258):
-        assert leaf.integer(b"xx" + leaf.packed(value, size) + b"x", 2, size) == value
+        out = bytearray()
+        leaf.put_integer(out, value, size)
+        assert out[:4] == bytes((0, 0, 0, size))
+        assert leaf.integer(b"xx" + bytes(out) + b"x", 6, size) == value
         assert leaf.decimal(value) == str(value).encode()
 
 

@@ -91,6 +91,7 @@ async def examine(settings: Settings, spec: Spec | None, *, resuming: bool = Fal
         append_publication=settings.stream.append_publication,
         workers=settings.copy_.workers,
         resuming=resuming,
+        wire=settings.stream.wire,
     )
     source_dsn = settings.source.dsn.get_secret_value()
     target_dsn = settings.target.dsn.get_secret_value()

@@ -11,14 +11,15 @@ from dataclasses import dataclass
 
 from crossfade.catalog import Catalog, TableName
 from crossfade.mapping.plan import Plan
-from crossfade.preflight import capacity, links, publications, rights, servers, slots, tables
+from crossfade.preflight import capacity, forms, links, publications, rights, servers, slots, tables
 from crossfade.preflight.facts import SourceAccess, SourceFacts, TargetAccess, TargetFacts
 from crossfade.preflight.remarks import Remark, Side
 
 
 @dataclass(frozen=True, slots=True)
 class Intent:
-    """What the configuration asks for. `resuming`: the caller knows that this workflow has begun already."""
+    """What the configuration asks for. `resuming`: the caller knows that this workflow has begun already; `wire` is
+    `stream.wire`."""
 
     workflow: str
     slot: str
@@ -26,6 +27,7 @@ class Intent:
     append_publication: str
     workers: int
     resuming: bool
+    wire: str = "auto"
 
 
 def about_servers(intent: Intent, source: SourceFacts | None, target: TargetFacts | None) -> Iterator[Remark]:
@@ -66,6 +68,9 @@ def about_source_tables(
     yield from rights.source(source.role, access.values())
     yield from publications.publications(needed, source, access, begun=target.begun)
     yield from tables.partitions(plan, catalog)
+    yield from forms.form(
+        plan, wanted=intent.wire, source_version=source.server.version, target_version=target.server.version
+    )
 
 
 def about_target_tables(

@@ -7,6 +7,8 @@ import re
 from collections.abc import Iterable, Sequence
 from textwrap import dedent
 
+import psycopg
+
 from crossfade.catalog import (
     Action,
     Catalog,
@@ -222,3 +224,13 @@ def errors(result: Compiled) -> list[Finding]:
 def named(result: Compiled) -> list[str]:
     """Names of all findings, in order."""
     return [finding.name for finding in result.findings]
+
+
+def with_oids(one: Table) -> Table:
+    """The table with its built-in types' OIDs, by the driver's list; `column` leaves them out."""
+    columns = []
+    for column in one.columns:
+        known = psycopg.postgres.types.get({"character": "bpchar"}.get(column.base_type, column.base_type.rstrip("[]")))
+        oid = 0 if known is None else known.array_oid if column.base_type.endswith("[]") else known.oid
+        columns.append(dataclasses.replace(column, type_oid=oid))
+    return dataclasses.replace(one, columns=tuple(columns))

@@ -62,6 +62,10 @@ class Contender(abc.ABC):
     def peak_mb(self) -> float | None:
         return None
 
+    def discard(self) -> None:
+        """Before its databases are dropped: what would keep them."""
+        return
+
     def _wait_until_unread(self) -> None:
         admin = self.ground.pair.admin(self.source.server)
         query = "SELECT 1 FROM pg_replication_slots WHERE slot_name = %s AND NOT active"
@@ -143,6 +147,16 @@ class Pglogical(Contender):
     def stop(self) -> None:
         self.target.execute("SELECT pglogical.alter_subscription_disable('bench', true)")
         self._wait_until_unread()
+
+    def discard(self) -> None:
+        # Its manager comes back as often as it is ended, until the extension is gone.
+        for side in (self.target, self.source):
+            if side is self.target:
+                side.execute("SELECT pglogical.drop_subscription('bench', true)")
+            side.execute(
+                "SELECT pglogical.drop_node(node_name) FROM pglogical.local_node JOIN pglogical.node USING (node_id)"
+            )
+            side.execute("DROP EXTENSION pglogical CASCADE")
 
     def _call(self, side: Side, statement: str, *values: str) -> None:
         side.execute(statement, values)

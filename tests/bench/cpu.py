@@ -12,12 +12,13 @@ from __future__ import annotations
 import contextlib
 import os
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 _TICKS: Final = os.sysconf("SC_CLK_TCK")
+_LOOKS: Final = 50  # a few milliseconds each
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,13 +50,13 @@ def parse_stat(text: str) -> Process:
     return Process(int(head.partition(" ")[0]), int(fields[1]), sum(map(int, fields[11:15])))
 
 
-def processes() -> list[Process]:
-    """Everything that runs, and what has ended and was not reaped yet."""
+def processes(*first: int) -> list[Process]:
+    """Everything that runs, and what has ended and was not reaped yet; `first` are read before all others."""
+    pids = [int(entry.name) for entry in Path("/proc").iterdir() if entry.name.isdigit()]
     found: list[Process] = []
-    for entry in Path("/proc").iterdir():
-        if entry.name.isdigit():
-            with contextlib.suppress(OSError):
-                found.append(parse_stat((entry / "stat").read_text(errors="replace")))
+    for pid in (*first, *(pid for pid in pids if pid not in first)):
+        with contextlib.suppress(OSError):
+            found.append(parse_stat(Path(f"/proc/{pid}/stat").read_text(errors="replace")))
     return found
 
 
@@ -80,9 +81,32 @@ def seconds(root: int, among: Iterable[Process]) -> float:
     return sum(process.ticks for process in tree(root, among)) / _TICKS
 
 
+Look = Callable[..., Sequence[Process]]
+
+
+def settled(roots: Sequence[int], look: Look = processes) -> Sequence[Process]:
+    """One look at all processes in which nobody below the roots was lost.
+
+    A process that is reaped after its parent was read and before it was read itself would count nowhere: a backend
+    that ends with its COPY does just that. So parents are read first, and a look counts only when it found everybody
+    whom the one before it had found.
+    """
+    before = look(*roots)
+    for _ in range(_LOOKS):
+        now = look(*roots)
+        if all(_pids(root, before) <= _pids(root, now) for root in roots):
+            return now
+        before = now
+    return before
+
+
+def _pids(root: int, among: Iterable[Process]) -> set[int]:
+    return {process.pid for process in tree(root, among)}
+
+
 def sample(*, source: int, daemon: int | None, target: int) -> Cpu:
     """The three trees at one moment, by the process ids of their roots."""
-    now = processes()
+    now = settled([pid for pid in (source, daemon, target) if pid is not None])
     return Cpu(seconds(source, now), None if daemon is None else seconds(daemon, now), seconds(target, now))
 
 

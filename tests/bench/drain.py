@@ -81,6 +81,7 @@ def prepared(
                 contender: Contender = Crossfade(ground, source, target, backlog, entry.shape, settings=entry.settings)
             else:
                 contender = entry.kind(ground, source, target, backlog, entry.shape)
+            stack.callback(contender.discard)
             repetition.contenders.append((entry, contender))
         with ThreadPoolExecutor() as pool:  # nothing is measured yet
             for done in [pool.submit(contender.prepare) for _, contender in repetition.contenders]:

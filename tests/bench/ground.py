@@ -66,6 +66,7 @@ class Ground:
         settings = dict(SETTINGS)
         if self.has_pglogical:
             settings["shared_preload_libraries"] = "pglogical"
+            settings["pglogical.synchronous_commit"] = "on"  # off by default: its commits would not wait for the disk
         self.source = Server(self.binaries, name="bench-source", settings=settings)
         self.target = Server(self.binaries, name="bench-target", settings=settings)
         self.pair = Pair(self.source, self.target)
@@ -99,7 +100,10 @@ class Ground:
             yield side
         finally:
             _drop_subscriptions(side)
-            clean(admin, name)
+            if self.has_pglogical:
+                _empty(side)
+            else:
+                clean(admin, name)
 
     def checkpoint(self) -> None:
         """Write all dirty pages, theirs and the system's, so that nobody pays for what was done before."""
@@ -119,6 +123,8 @@ class Ground:
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
+            errors="replace",
+            timeout=3600,
             check=False,
         )
         if done.returncode != 0:
@@ -137,6 +143,8 @@ class Ground:
             }
         settings["subscription synchronous_commit"] = "on"
         settings["subscription binary"] = "true"
+        if self.has_pglogical:
+            settings["pglogical.synchronous_commit"] = "on"
         return {
             "cpu": _cpu_model(),
             "cores": os.cpu_count(),
@@ -177,6 +185,17 @@ def _drop_subscriptions(side: Side) -> None:
             for order in ("ALTER SUBSCRIPTION {} DISABLE", "ALTER SUBSCRIPTION {} SET (slot_name = NONE)"):
                 session.execute(sql.SQL(order).format(sql.Identifier(name)))
             session.execute(sql.SQL("DROP SUBSCRIPTION {}").format(sql.Identifier(name)))
+
+
+def _empty(side: Side) -> None:
+    """Instead of DROP DATABASE, which waits for ever for the supervisor of pglogical 2.4 (it absorbs no barriers)."""
+    with side.connect() as session:
+        session.execute(
+            "SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots WHERE database = current_database()"
+        )
+        for name in side.schemas():
+            session.execute(sql.SQL("DROP SCHEMA {} CASCADE").format(sql.Identifier(name)))
+        session.execute("DROP SCHEMA IF EXISTS crossfade CASCADE")
 
 
 def _has_library(binaries: Binaries, name: str) -> bool:

@@ -132,7 +132,7 @@ def promtool_tests() -> list[Path]:
 
 
 def tool(name: str) -> str:
-    """Where promtool or amtool is: $PROMTOOL, $AMTOOL, or on the path. Skips the test where it is nowhere."""
+    """Where promtool, amtool or prometheus is: $PROMTOOL and so on, or the path. Skips the test if nowhere."""
     found = os.environ.get(name.upper()) or shutil.which(name)
     if found is None:
         pytest.skip(f"no {name} on PATH, and {name.upper()} is not set")

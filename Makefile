@@ -7,7 +7,7 @@ BIN     := $(VENV)/bin
 STAMP   := $(VENV)/.installed
 
 # What is compiled, where there is a compiler; pyproject.toml and wire/native.py list them as well.
-NATIVE  := src/crossfade/wire/fold.py src/crossfade/wire/encode.py
+NATIVE  := src/crossfade/wire/fold.py src/crossfade/wire/encode.py src/crossfade/wire/copycodec.py
 
 # `make chaos SEED=7 SECONDS=600` or `make chaos FAULTS=500`; see tests/chaos.
 SEED    ?=

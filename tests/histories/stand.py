@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import dataclasses
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -29,7 +30,7 @@ from crossfade.runtime.streaming import make_ids, zones
 from crossfade.session.connect import TARGET, Connection, connect
 from crossfade.session.introspect import read_catalog
 from crossfade.state import schema
-from crossfade.target import idmap, progress
+from crossfade.target import gather, idmap, progress, sets
 from crossfade.target.apply import Applier
 from crossfade.target.gather import Gatherer
 from crossfade.target.progress import Position, SourceIdentity
@@ -38,7 +39,7 @@ from crossfade.target.sets import SetLevel
 from crossfade.wire.form import Form, stream_form
 from tests.histories.frames import START, Encoding, end_lsn
 from tests.histories.stories import NULL, SEPARATOR, Shown, Story, reading
-from tests.histories.tables import MAPPING, SOURCE, TABLES, target_sql
+from tests.histories.tables import KEYSPACES, MAPPING, SOURCE, TABLES, target_sql
 from tests.servers.clusters import Pair
 from tests.servers.databases import Databases, Row, fresh
 
@@ -47,8 +48,7 @@ _EMPTY = "; ".join(
     [
         "SET session_replication_role = replica",
         *(f"DELETE FROM public.{table.name}" for table in TABLES),
-        "DELETE FROM crossfade.id_owner",
-        "DELETE FROM crossfade.id_ticket",
+        *(f"DELETE FROM crossfade.id_{keyspace}" for keyspace in KEYSPACES),
         f"UPDATE crossfade.progress SET end_lsn = '{Lsn(START)}', epoch = 1",
     ]
 )
@@ -56,13 +56,20 @@ _EMPTY = "; ".join(
 
 @dataclass(frozen=True, slots=True)
 class Way:
-    """How a story is applied. `apply` is exact or fast; `batch_bytes` cuts batches, `piece_bytes` transactions."""
+    """How a story is applied. `apply` is exact or fast; `batch_bytes` cuts batches, `piece_bytes` transactions, from
+    `few` changes on a batch is folded, and from `copied` rows on they are added by COPY."""
 
     apply: str
     binary: bool
     batch_bytes: int
     piece_bytes: int
     repeats_relations: bool = False
+    few: int = gather.FEW
+    copied: int = sets._COPY_FROM
+
+    def by(self, apply: str) -> Way:
+        """The same by the other path."""
+        return dataclasses.replace(self, apply=apply)
 
 
 @dataclass(slots=True)
@@ -73,6 +80,7 @@ class Outcome:
     fault: Fault | None = None
     acknowledged: list[int] = field(default_factory=list)
     levels: Counter[str] = field(default_factory=Counter)
+    reasons: Counter[str] = field(default_factory=Counter)
     conflicts: Counter[str] = field(default_factory=Counter)
     changes: Counter[str] = field(default_factory=Counter)
 
@@ -125,16 +133,14 @@ class Side:
         def listen(event: Event) -> None:
             if isinstance(event, Applied):
                 outcome.levels[event.by_level] += 1
+                outcome.reasons[f"{event.by_level} {event.reason}".strip()] += 1
                 for (_, kind), times in event.conflicts.items():
                     outcome.conflicts[kind] += times
                 for (table, operation), times in event.changes.items():
                     outcome.changes[f"{table.name} {operation.name}"] += times
 
-        form = Form.BINARY if way.binary else Form.TEXT
-        gatherer = Gatherer(
-            pipe, self.plan, form=form, from_lsn={}, batch_bytes=way.batch_bytes, folds=way.apply == "fast"
-        )
-        applier = self._applier(form, pipe, gatherer, outcome, listen, replica_role=replica_role)
+        gather.FEW, sets._COPY_FROM = way.few, way.copied  # type: ignore[misc]
+        applier, gatherer = self._applier(way, pipe, outcome, listen, replica_role=replica_role)
         empty: Shown = {name: Counter() for name in story.tables}
         after: list[Shown] = [empty]
         for stretch in story.stretches:
@@ -143,13 +149,7 @@ class Side:
                 for piece in _pieces(assembler, encoding.frames(transaction)):
                     pipe.put(piece)
             pipe.put(EndOfStream())
-            folding = asyncio.create_task(gatherer.run())
-            try:
-                await applier.run()
-            except Fault as fault:
-                outcome.fault = fault
-            finally:
-                folding.cancel()
+            outcome.fault = await _run(applier, gatherer)
             done = self._where(after)
             outcome.transactions = done
             self._check(outcome, story, after, done)
@@ -179,7 +179,7 @@ class Side:
             missing, surplus = after[done][name] - shown[name], shown[name] - after[done][name]
             wrong += [f"{name}: missing {times} x {_readable(row)}" for row, times in missing.items()]
             wrong += [f"{name}: surplus {times} x {_readable(row)}" for row, times in surplus.items()]
-        for keyspace in ("owner", "ticket"):
+        for keyspace in KEYSPACES:
             ((entries, news),) = self.run(f"SELECT count(*), count(DISTINCT new) FROM crossfade.id_{keyspace}")
             if entries != news:
                 wrong.append(f"keyspace {keyspace}: {entries} entries, {news} ids")
@@ -188,17 +188,17 @@ class Side:
             raise Disagreement("\n".join([f"after transaction {done} ({fault}; {dict(outcome.levels)}):", *wrong]))
 
     def _applier(
-        self, form: Form, pipe: Pipe, gatherer: Gatherer, outcome: Outcome, listen: Any, *, replica_role: bool
-    ) -> Applier:
+        self, way: Way, pipe: Pipe, outcome: Outcome, listen: Any, *, replica_role: bool
+    ) -> tuple[Applier, Gatherer]:
+        form = Form.BINARY if way.binary else Form.TEXT
         ids, clocks = make_ids(self.plan), zones(self.plan)
-        replayer = Replayer(
-            self._connection, self.plan, ids=ids, zones=clocks, from_lsn={}, replica_role=replica_role, form=form
-        )
-        sets = SetLevel(replayer.pipeline, self.plan, ids=ids, zones=clocks, form=form, replica_role=replica_role)
-        return Applier(
-            self._connection,
+        connection, plan = self._connection, self.plan
+        replayer = Replayer(connection, plan, ids=ids, zones=clocks, from_lsn={}, replica_role=replica_role, form=form)
+        gatherer = Gatherer(pipe, plan, form=form, from_lsn={}, batch_bytes=way.batch_bytes, folds=way.apply == "fast")
+        applier = Applier(
+            connection,
             replayer,
-            sets,
+            SetLevel(replayer.pipeline, plan, ids=ids, zones=clocks, form=form, replica_role=replica_role),
             Position(_WORKFLOW, end_lsn=Lsn(START), epoch=1),
             gatherer,
             pipe,
@@ -211,6 +211,22 @@ class Side:
             sample_passed=lambda position: None,
             is_paused=lambda: False,
         )
+        return applier, gatherer
+
+
+async def _run(applier: Applier, gatherer: Gatherer) -> Fault | None:
+    """Until the end of the stream; what stopped it, if anything did."""
+    gathering = asyncio.create_task(gatherer.run())
+    try:
+        await applier.run()
+        await gathering
+    except Fault as fault:
+        return fault
+    finally:
+        gathering.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await gathering
+    return None
 
 
 def _readable(row: str) -> str:

@@ -85,8 +85,9 @@ TABLES: Final[tuple[TableSpec, ...]] = (
     TableSpec("logs", (("line", "text"), ("at", "local")), key=(), append_only=True),
     TableSpec("shifts", (("id", "int4"), ("u", "int4"), ("n", "int4")), key=("id",), unique=("u",)),
     TableSpec(
-        "owners", (("id", "int4"), ("name", "text"), ("big", "text")), key=("id",), unique=("name",),
-        remapped=(("id", "owner"),), owns="owner",
+        "owners", (("id", "int4"), ("name", "text"), ("big", "text"), ("boss_id", "int4")), key=("id",),
+        unique=("name",), references=(Reference("boss_id", "owners", "null"),),
+        remapped=(("id", "owner"), ("boss_id", "owner")), owns="owner",
     ),
     TableSpec(
         "owned", (("id", "int4"), ("owner_id", "int4"), ("second_id", "int4"), ("note", "text")), key=("id",),
@@ -112,13 +113,28 @@ TABLES: Final[tuple[TableSpec, ...]] = (
         "tickets", (("id", "int4"), ("n", "int4")), key=("id",), remapped=(("id", "ticket"),), owns="ticket",
         moves=False,
     ),
+    TableSpec("ranks", (("id", "int4"), ("note", "text")), key=(), identity="f", deferrable=("id",)),
+    TableSpec(
+        "firm", (("id", "int4"), ("parent_id", "int4"), ("n", "int4")), key=("id",),
+        references=(Reference("parent_id", "parents"),),
+    ),
+    TableSpec("rooms", (("id", "int4"), ("u", "int4"), ("big", "text")), key=("id",), unique=("u",)),
+    TableSpec(
+        "tags", (("n", "int4"), ("id", "text")), key=("id",), remapped=(("id", "tag"),), owns="tag",
+    ),
+    TableSpec(
+        "tagged", (("id", "int4"), ("tag_id", "text")), key=("id",), references=(Reference("tag_id", "tags"),),
+        remapped=(("tag_id", "tag"),),
+    ),
 )  # fmt: skip
 BY_NAME: Final = {table.name: table for table in TABLES}
+KEYSPACES: Final = ("owner", "ticket", "tag")
 # A keyspace's owner comes with those that refer to it, and a parent with its children: for choosing some.
 FAMILIES: Final[tuple[tuple[str, ...], ...]] = (
     ("things",), ("pairs",), ("nodes",), ("parents", "children"), ("seats",), ("codes",), ("twins",), ("fulls",),
     ("logs",),
     ("shifts",), ("owners", "owned"), ("owners", "members"), ("owners", "loose"), ("kinds",), ("stays",), ("tickets",),
+    ("ranks",), ("parents", "firm"), ("rooms",), ("tags", "tagged"),
 )  # fmt: skip
 
 SOURCE: Final = """
@@ -137,7 +153,8 @@ CREATE TABLE fulls (id int PRIMARY KEY, u int UNIQUE, n int, big text);
 ALTER TABLE fulls REPLICA IDENTITY FULL;
 CREATE TABLE logs (line text, at timestamp);
 CREATE TABLE shifts (id int PRIMARY KEY, u int UNIQUE, n int);
-CREATE TABLE owners (id int PRIMARY KEY, name text UNIQUE, big text);
+CREATE TABLE owners (id int PRIMARY KEY, name text UNIQUE, big text,
+    boss_id int REFERENCES owners ON DELETE SET NULL ON UPDATE CASCADE);
 CREATE TABLE owned (id int PRIMARY KEY, owner_id int REFERENCES owners ON DELETE CASCADE ON UPDATE CASCADE,
     second_id int REFERENCES owners ON DELETE SET NULL ON UPDATE CASCADE, note text);
 CREATE TABLE members (owner_id int REFERENCES owners ON DELETE CASCADE ON UPDATE CASCADE, slot int, n int,
@@ -147,6 +164,12 @@ CREATE TABLE kinds (id bigint PRIMARY KEY, i2 smallint, v varchar, f float8, m n
     g uuid, o boolean, at timestamp);
 CREATE TABLE stays (id int PRIMARY KEY, v text UNIQUE, big text);
 CREATE TABLE tickets (id int PRIMARY KEY, n int);
+CREATE TABLE ranks (id int PRIMARY KEY DEFERRABLE INITIALLY DEFERRED, note text);
+ALTER TABLE ranks REPLICA IDENTITY FULL;
+CREATE TABLE firm (id int PRIMARY KEY, parent_id int REFERENCES parents ON DELETE CASCADE ON UPDATE CASCADE, n int);
+CREATE TABLE rooms (id int PRIMARY KEY, u int, big text, EXCLUDE USING btree (u WITH =));
+CREATE TABLE tags (n int, id text PRIMARY KEY);
+CREATE TABLE tagged (id int PRIMARY KEY, tag_id text REFERENCES tags ON DELETE CASCADE ON UPDATE CASCADE);
 """
 
 _TARGET: Final = """
@@ -163,16 +186,23 @@ CREATE TABLE twins (a int, b text, big text);
 CREATE TABLE fulls (id int PRIMARY KEY, u int UNIQUE, n int, big text);
 CREATE TABLE logs (line text, at timestamptz);
 CREATE TABLE shifts (id int PRIMARY KEY, u int UNIQUE, n int);
-CREATE TABLE owners (id uuid PRIMARY KEY, name text UNIQUE, big text);
+CREATE TABLE owners (id uuid PRIMARY KEY, name text UNIQUE, big text, boss_id uuid REFERENCES owners {null});
 CREATE TABLE owned (id int PRIMARY KEY, owner_id uuid REFERENCES owners {cascade},
     second_id uuid REFERENCES owners {null}, note text);
 CREATE TABLE members (owner_id uuid REFERENCES owners {cascade}, slot int, n int, PRIMARY KEY (slot, owner_id));
 CREATE TABLE loose (id int PRIMARY KEY, owner_id uuid, n int);
 CREATE TABLE kinds (id bigint PRIMARY KEY, i2 int, v text, f float8, m numeric, j jsonb, y bytea, a int[],
-    g uuid, o boolean, at timestamptz);
+    g uuid, o boolean, at timestamptz) PARTITION BY HASH (id);
+CREATE TABLE kinds_0 PARTITION OF kinds FOR VALUES WITH (MODULUS 2, REMAINDER 0);
+CREATE TABLE kinds_1 PARTITION OF kinds FOR VALUES WITH (MODULUS 2, REMAINDER 1);
 CREATE TABLE stays (id int GENERATED ALWAYS AS IDENTITY PRIMARY KEY, v text UNIQUE, big text,
     kept text DEFAULT 'fresh');
 CREATE TABLE tickets (id bigint PRIMARY KEY, n int);
+CREATE TABLE ranks (id int PRIMARY KEY DEFERRABLE INITIALLY DEFERRED, note text);
+CREATE TABLE firm (id int PRIMARY KEY DEFERRABLE, parent_id int REFERENCES parents DEFERRABLE, n int);
+CREATE TABLE rooms (id int PRIMARY KEY, u int, big text, EXCLUDE USING btree (u WITH =));
+CREATE TABLE tags (n int, id uuid PRIMARY KEY);
+CREATE TABLE tagged (id int PRIMARY KEY, tag_id uuid REFERENCES tags {cascade});
 """
 
 MAPPING: Final = """\
@@ -181,6 +211,7 @@ schemas: {public: public}
 ids:
   owner: {from: public.owners.id, to: uuid, strategy: uuid7}
   ticket: {from: public.tickets.id, to: bigint, strategy: offset, by: 1000}
+  tag: {from: public.tags.id, to: uuid, strategy: uuid4}
 tables:
   public.things:
     columns:
@@ -202,6 +233,9 @@ tables:
   public.loose:
     columns:
       owner_id: {remap: owner}
+  public.tags:
+    columns:
+      id: {remap: tag}
   public.tickets:
     columns:
       id: {remap: ticket}

@@ -446,7 +446,7 @@ class Encoder:
 
     def _violation(self, what: str, frame: bytes, at: int) -> ProtocolViolation:
         """Offsets are told from the message's tag, behind the header (25)."""
-        tag = chr(frame[25]) if len(frame) > 25 and 32 < frame[25] < 127 else "(row)"
+        tag = chr(frame[25]) if frame[:1] == b"w" and frame[25:26] in (b"I", b"U", b"D") else "(row)"
         return ProtocolViolation(f"{self.relation.table}: {what}", tag=tag, offset=max(0, at - 25))
 
 

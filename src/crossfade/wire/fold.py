@@ -505,5 +505,5 @@ def _is_equal(slot: _Slot, frame: bytes, at: int) -> bool:
 
 def _violation(what: str, frame: bytes, at: int) -> ProtocolViolation:
     """Offsets are told from the message's tag, behind the header (25); a tuple we put together has none."""
-    tag = chr(frame[25]) if len(frame) > 25 and 32 < frame[25] < 127 else "(row)"
+    tag = chr(frame[25]) if frame[:1] == b"w" and frame[25:26] in (b"I", b"U", b"D") else "(row)"
     return ProtocolViolation(what, tag=tag, offset=max(0, at - 25))

@@ -5,7 +5,7 @@
 cimport cython
 from cpython.bytearray cimport PyByteArray_AS_STRING, PyByteArray_GET_SIZE, PyByteArray_Resize
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
-from libc.string cimport memcpy
+from libc.string cimport memchr, memcpy
 
 
 cdef inline unsigned char *grown(bytearray out, Py_ssize_t by) except NULL:
@@ -259,3 +259,68 @@ cdef inline bytes printed_utc(long long moment):
     to[at] = 43
     to[at + 1] = to[at + 2] = 48
     return PyBytes_FromStringAndSize(to, at + 3)
+
+
+cdef inline Py_ssize_t field_end(const unsigned char *data, Py_ssize_t start, Py_ssize_t stop) noexcept:
+    cdef const void *found = memchr(data + start, 9, stop - start)
+    return stop if found == NULL else <const unsigned char *> found - data
+
+
+cdef inline int digit_of(unsigned char digit, int base) noexcept:
+    """The value of an octal or hexadecimal digit; -1 when it is none."""
+    if 48 <= digit <= 55 or (base == 16 and 56 <= digit <= 57):
+        return digit - 48
+    if base == 16 and 97 <= (digit | 32) <= 102:
+        return (digit | 32) - 87
+    return -1
+
+
+cdef inline int put_unescaped(bytearray out, const unsigned char *data, Py_ssize_t start, Py_ssize_t stop) except -1:
+    cdef Py_ssize_t before = PyByteArray_GET_SIZE(out), at = start, last, size
+    cdef unsigned char *to
+    cdef unsigned char byte
+    cdef int value, base
+    to = grown(out, 4 + stop - start) + 4
+    if memchr(data + start, 92, stop - start) == NULL:
+        memcpy(to, data + start, stop - start)
+        to += stop - start
+        at = stop
+    while at < stop:
+        byte = data[at]
+        at += 1
+        if byte == 92:
+            if at == stop:
+                return -2
+            byte = data[at]
+            at += 1
+            base = 8 if 48 <= byte <= 55 else 16 if byte == 120 and at < stop and digit_of(data[at], 16) >= 0 else 0
+            if base:
+                at -= base == 8
+                last = at + (3 if base == 8 else 2)
+                value = 0
+                while at < stop and at < last and digit_of(data[at], base) >= 0:
+                    value = value * base + digit_of(data[at], base)
+                    at += 1
+                byte = <unsigned char> value
+            elif byte == 98:
+                byte = 8
+            elif byte == 102:
+                byte = 12
+            elif byte == 110:
+                byte = 10
+            elif byte == 114:
+                byte = 13
+            elif byte == 116:
+                byte = 9
+            elif byte == 118:
+                byte = 11
+        to[0] = byte
+        to += 1
+    size = to - <unsigned char *> PyByteArray_AS_STRING(out) - before - 4
+    PyByteArray_Resize(out, before + 4 + size)
+    to = <unsigned char *> PyByteArray_AS_STRING(out) + before
+    to[0] = <unsigned char> (size >> 24)
+    to[1] = <unsigned char> (size >> 16)
+    to[2] = <unsigned char> (size >> 8)
+    to[3] = <unsigned char> size
+    return 0

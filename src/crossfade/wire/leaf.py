@@ -14,7 +14,8 @@ from binascii import hexlify, unhexlify
 from struct import Struct
 from typing import Final
 
-from crossfade.wire.fields import copy_escape
+from crossfade.faults import ProtocolViolation
+from crossfade.wire.fields import copy_escape, copy_unescape
 
 NO_TIME: Final = -(2**63)
 
@@ -84,3 +85,21 @@ def local_time(data: bytes, start: int, stop: int) -> int:
 def printed_utc(moment: int) -> bytes:
     """Such a moment as the server prints a timestamptz in UTC; empty for years but 1 to 9999. Never asked here."""
     raise NotImplementedError
+
+
+def field_end(data: bytes, start: int, stop: int) -> int:
+    """Where a field of COPY's text format that begins at `start` ends: before a tab, or at `stop`."""
+    found = data.find(b"\t", start, stop)
+    return stop if found < 0 else found
+
+
+def put_unescaped(out: bytearray, data: bytes, start: int, stop: int) -> int:
+    """Append length and bytes of a field of COPY's text format that is not NULL; -2 when it ends in an escape."""
+    try:
+        value = copy_unescape(data[start:stop])
+    except ProtocolViolation:
+        return -2
+    assert value is not None, "the caller has looked for NULL"
+    out += _INT32.pack(len(value))
+    out += value
+    return 0

@@ -20,6 +20,7 @@ class Hot:
 
     fold: ModuleType
     encode: ModuleType
+    copycodec: ModuleType
 
 
 def _python(name: str) -> ModuleType:
@@ -46,4 +47,4 @@ def _compiled(name: str) -> ModuleType:
 @pytest.fixture(params=["python", "compiled"], scope="session")
 def hot(request: pytest.FixtureRequest) -> Hot:
     load = _python if request.param == "python" else _compiled
-    return Hot(load("fold"), load("encode"))
+    return Hot(load("fold"), load("encode"), load("copycodec"))

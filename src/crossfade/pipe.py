@@ -1,8 +1,8 @@
 """The pipe between the reader of the stream and the applier: bounded in bytes, not in items.
 
 One row can be a byte or a gigabyte, so the bound is what the pieces hold, including those the applier has taken but
-not finished. Refuses to know what a piece means. The invariant: what lies beyond the limit is at most what the reader
-had in its hand when it was reached, and pieces come out in the order they went in. One task puts, one task takes.
+not finished. Refuses to know what a piece means. The invariant: at most one piece lies beyond the limit, and pieces
+come out in the order they went in. One task puts, one task takes.
 """
 
 from __future__ import annotations

@@ -34,7 +34,7 @@ from crossfade.walstream import Keepalive, keepalive, standby_status
 # How often an idle position is written to the target: each write makes WAL there, which may wake a neighbour for ever.
 _PERSIST_EVERY: Final = 10.0
 # Frames, and bytes of them, between two looks at clock and pipe: a few milliseconds' worth, so that the loop stays
-# responsive (A11), and no more than may lie beyond the pipe's limit.
+# responsive (A11). Never more than the pipe has room for.
 _FRAMES: Final = 2000
 _BYTES: Final = 1024 * 1024
 _ACK_EVERY: Final = 0.25
@@ -162,7 +162,7 @@ class StreamReader:
     def _read(self) -> None:
         """Take what has arrived, up to a slice of work or a full pipe."""
         try:
-            frames = self._drain.take(_FRAMES, _BYTES)
+            frames = self._drain.take(_FRAMES, min(_BYTES, self._pipe.limit_bytes - self._pipe.held))
             keepalives = self._assemble(frames)
         except Fault as fault:
             raise self._explained(fault) from None

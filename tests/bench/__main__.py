@@ -204,6 +204,7 @@ def main(given: Sequence[str] | None = None) -> int:
                     _write(curves=curves.markdown(drawn))
             else:
                 runs = Session(ground, Sizes(arguments.quick), wanted, arguments.repetitions).measure()
+                machine["fdatasync_ms_at_the_end"] = ground.flush_ms()
                 _report(machine, runs, docs=arguments.docs)
     except (WrongResult, NotMeasured, AssertionError) as error:
         say(f"FAILED: {error}")

@@ -131,6 +131,20 @@ class Ground:
             raise NotMeasured(f"{Path(arguments[0]).name} ended with {done.returncode}: {done.stderr[-2000:]}")
         return done.stdout
 
+    def flush_ms(self) -> float:
+        """The median of fifty 8 KiB writes with fdatasync, where the servers keep their data."""
+        path = self.target.home / "flush"
+        took: list[float] = []
+        with path.open("wb") as file:
+            for _ in range(50):
+                file.write(bytes(8192))
+                file.flush()
+                began = time.perf_counter()
+                os.fdatasync(file.fileno())
+                took.append(time.perf_counter() - began)
+        path.unlink()
+        return round(statistics.median(took) * 1000, 3)
+
     def machine(self) -> dict[str, Any]:
         """What the numbers depend on. No names of machines, accounts or folders."""
         with psycopg.connect(self.target.dsn()) as session:
@@ -150,7 +164,7 @@ class Ground:
             "cores": os.cpu_count(),
             "memory_gb": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1),
             "kernel": f"{platform.system()} {platform.release()}",
-            "fdatasync_ms": _flush_ms(self.target.home),
+            "fdatasync_ms": self.flush_ms(),
             "python": platform.python_version(),
             "postgresql": str(self.binaries),
             "crossfade": crossfade.__version__,
@@ -212,21 +226,6 @@ def _cpu_model() -> str:
             if line.startswith("model name"):
                 return line.partition(":")[2].strip()
     return platform.machine()
-
-
-def _flush_ms(folder: Path) -> float:
-    """The median of fifty 8 KiB writes with fdatasync, where the servers keep their data."""
-    path = folder / "flush"
-    took: list[float] = []
-    with path.open("wb") as file:
-        for _ in range(50):
-            file.write(bytes(8192))
-            file.flush()
-            began = time.perf_counter()
-            os.fdatasync(file.fileno())
-            took.append(time.perf_counter() - began)
-    path.unlink()
-    return round(statistics.median(took) * 1000, 3)
 
 
 def _compiled() -> list[str]:

@@ -90,7 +90,7 @@ def _running(ground: Ground, load: Backlog, tag: str) -> Iterator[tuple[Side, Cr
 def idle(ground: Ground, seconds: float) -> list[Run]:
     """Percent of a core, a run for each window; the CPU seconds beside it are those of a minute."""
     with _running(ground, LOAD, "idle") as (_, contender):
-        time.sleep(3.0)  # the last of starting up
+        time.sleep(5.0)  # the last of starting up
         runs: list[Run] = []
         for _ in range(_WINDOWS):
             before, began = ground.cpu(contender.daemon_pid), time.monotonic()

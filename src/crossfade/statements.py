@@ -208,6 +208,11 @@ def in_range(column: str, lower: int | None, upper: int | None) -> sql.Composabl
     return sql.SQL(" AND ").join(terms) if terms else None
 
 
+def is_empty(name: sql.Identifier) -> sql.Composed:
+    """One row, one boolean."""
+    return sql.SQL("SELECT NOT EXISTS (SELECT FROM {})").format(name)
+
+
 def owner_ids(keyspace: Keyspace) -> sql.Composed:
     """Every key of the table a keyspace is declared on."""
     return sql.SQL("SELECT {}::text FROM {}").format(sql.Identifier(keyspace.column), table(keyspace.owner))

@@ -15,11 +15,12 @@ from typing import Final
 
 import psycopg
 
-from crossfade import failpoints, statements
+from crossfade import failpoints
 from crossfade.catalog import TableName
-from crossfade.copy import extents, phases
-from crossfade.copy.lines import Lines, give_up
-from crossfade.copy.part import Ids, PartCopy, Stopped, TableRewritten, TableYielded
+from crossfade.copy import extents, ids, phases, queuers
+from crossfade.copy.ids import Ids, PassingIds
+from crossfade.copy.lines import Lines
+from crossfade.copy.part import PartCopy, Stopped, TableRewritten, TableYielded
 from crossfade.copy.parts import Board, Part, is_divisible, split
 from crossfade.copy.passage import Passage, passage
 from crossfade.copy.phases import State
@@ -31,26 +32,16 @@ from crossfade.session.connect import TARGET, Connection, connect, server_fault
 from crossfade.source.snapshot import Snapshot, SnapshotGone, enter
 from crossfade.state import copies
 from crossfade.state.copies import from_lsns, register
-from crossfade.target import idmap
-from crossfade.wire.codec import CopyCodec
+from crossfade.wire.copycodec import CopyCodec
 from crossfade.wire.idstate import IdState
 from crossfade.wire.zones import Zone
 
 _QUEUE_EVERY: Final = 0.5
 _ALERT_AFTER: Final = 3
-_FILL: Final = 20_000
 # A part that loses its line is tried again, the snapshot being there; this often in a row, then it is no accident.
 _TRIES: Final = 5
 # A smaller table is not worth a connection of its own: libpq reads it, and the connection serves the next one, too.
 _WORTH_A_LINE: Final = 1024 * 1024
-
-_QUEUERS = """
-SELECT l.relation::bigint, holder, l.pid, coalesce(a.usename, '?')
-FROM pg_locks l
-CROSS JOIN LATERAL unnest(pg_blocking_pids(l.pid)) AS holder
-LEFT JOIN pg_stat_activity a ON a.pid = l.pid
-WHERE NOT l.granted AND l.locktype = 'relation' AND holder = ANY (%s::int[])
-"""
 
 
 class CopyDriver:
@@ -83,6 +74,7 @@ class CopyDriver:
         self._lock_yield = lock_yield
         self._wire = wire
         self._replica_role = replica_role
+        self._make_ids = make_ids
         self._ids = Ids(make_ids(), None)
         self._zones = zones
         self._listener = listener
@@ -98,7 +90,8 @@ class CopyDriver:
         self._yields: Counter[TableName] = Counter()
         self._queuers: dict[TableName, str] = {}  # who waited last
         self._changed = asyncio.Event()
-        self._filled = False
+        self._passing: dict[TableName, str] = {}  # tables whose ids are made as they pass, and their keyspace
+        self._tried: set[tuple[TableName, Part]] = set()  # whose entries may be there though their rows are not
 
     async def run(self, snapshot: Snapshot | None) -> bool:
         """Copy until nothing is pending; False when told to stop first.
@@ -137,10 +130,8 @@ class CopyDriver:
 
     async def _round(self, snapshot: Snapshot, control: Connection) -> bool:
         """Everything that can be copied at this snapshot; True when all tables are done."""
-        self._board = Board(self._plan.tables, self._waits, await _load(control, self._plan))
         try:
             await self._prepare(snapshot, control)
-            await self._fill_maps(snapshot)
             async with asyncio.TaskGroup() as group:
                 for number in range(self._workers):
                     group.create_task(self._worker(snapshot, control), name=f"copy.{number}")
@@ -157,10 +148,19 @@ class CopyDriver:
 
     async def _prepare(self, snapshot: Snapshot, control: Connection) -> None:
         """A new snapshot shows other rows: what parts of unfinished tables brought goes, and they are cut anew."""
-        self._filled = False
         self._attempt, emptied = await copies.begin_attempt(control, self._plan, replica_role=self._replica_role)
         for target in emptied:
             self._listener(Note("table_emptied", _EMPTIED.format(table=self._tables[target].source), "info"))
+        waits = {table: set(others) for table, others in self._waits.items()}
+        stored = await _load(control, self._plan)
+        pending = {name for name, state in stored.items() if state is State.PENDING}
+        self._passing = {
+            table: name
+            for table, name in ids.passing(self._plan, waits, await self._ids.empty(self._plan.keyspaces)).items()
+            if table in pending
+        }
+        self._tried.clear()
+        self._board = Board(self._plan.tables, waits, stored)
         divisible = [
             plan
             for plan in self._board.pending
@@ -181,6 +181,9 @@ class CopyDriver:
                 await copies.divide(control, self._plan.workflow, plan.target, map(_piece, parts), self._attempt)
             self._board.divide(plan.target, parts)
             self._tally.begin(plan.target, snapshot.consistent_point, self._yields[plan.target])
+        ahead = {name: each for name, each in self._plan.keyspaces.items() if name not in self._passing.values()}
+        await ids.fill(self._ids, ahead, self._source_dsn, snapshot, self._ends)
+        failpoints.reached("after_id_maps")
 
     # workers -------------------------------------------------------------------------------------------------------
 
@@ -270,13 +273,15 @@ class CopyDriver:
             pid = source.pgconn.backend_pid
             self._busy[pid] = plan.target
             way = self._passage(plan, source, target)
+            states, making = await self._ids_of(plan, part, lines)
             copy = PartCopy(
                 plan,
                 part,
                 passage=way,
                 mark=mark,
-                codec=CopyCodec(plan, self._ids.states, self._zones),
+                codec=CopyCodec(plan, way.form, states, self._zones),
                 ids=self._ids,
+                passing=making,
                 replica_role=self._replica_role,
                 past_libpq=lines.source_is_plain and plan.bytes_estimate >= _WORTH_A_LINE,
                 is_plain=lines.target_is_plain,
@@ -293,6 +298,17 @@ class CopyDriver:
             await lines.give_up()
             raise
         self._remark(plan, copy)
+
+    async def _ids_of(
+        self, plan: TablePlan, part: Part, lines: Lines
+    ) -> tuple[Mapping[str, IdState], PassingIds | None]:
+        """The states a part's rows are converted by, and what makes its own ids as they pass."""
+        name = self._passing.get(plan.target)
+        if name is None or (plan.target, part) in self._tried:
+            return self._ids.states, None
+        self._tried.add((plan.target, part))
+        making = PassingIds(self._make_ids()[name], await lines.open_ids())
+        return {**self._ids.states, name: making.state}, making
 
     def _passage(self, plan: TablePlan, source: Connection, target: Connection) -> Passage:
         return passage(
@@ -380,20 +396,8 @@ class CopyDriver:
         try:
             while not self._is_over():
                 if self._lock_yield and self._busy:
-                    cursor = await watcher.execute(_QUEUERS, (list(self._busy),))
-                    for _, holder, pid, user in await cursor.fetchall():
-                        table = self._busy.get(int(str(holder)))
-                        if table is not None and table not in self._asked:
-                            self._asked.add(table)
-                            self._queuers[table] = f"session {pid} ({user})"
-                            self._listener(
-                                Note(
-                                    "copy_yields_once",
-                                    f"The copy of {self._tables[table].source} lets {self._queuers[table]} go first,"
-                                    " which waits for a lock behind it.",
-                                    "info",
-                                )
-                            )
+                    for holder, session in await queuers.behind(watcher, self._busy):
+                        self._ask(self._busy.get(holder), session)
                 await snapshot.check()
                 self._changed.set()
                 await asyncio.sleep(_QUEUE_EVERY)
@@ -403,30 +407,19 @@ class CopyDriver:
             self._changed.set()
             await watcher.close()
 
-    # ids -----------------------------------------------------------------------------------------------------------
-
-    async def _fill_maps(self, snapshot: Snapshot) -> None:
-        """Give every parent its id before any table is copied: the parent column first, then nobody has to wait."""
-        allocator = self._ids.allocator
-        if self._filled or allocator is None:
+    def _ask(self, table: TableName | None, session: str) -> None:
+        """Every running part of the table is to let go."""
+        if table is None or table in self._asked:
             return
-        source = await connect(self._source_dsn, purpose="id maps", endpoint="source")
-        try:
-            await enter(source, snapshot.name)
-            for name, keyspace in self._plan.keyspaces.items():
-                async with source.cursor(name="ids") as cursor:
-                    await cursor.execute(statements.owner_ids(keyspace))
-                    while rows := await cursor.fetchmany(_FILL):
-                        olds = {str(row[0]).encode() for row in rows if row[0] is not None}
-                        await idmap.allocate_ahead(allocator, self._ids.states[name], olds)
-                        if self._ends():
-                            return
-            failpoints.reached("after_id_maps")
-        except psycopg.Error as error:
-            raise server_fault(error, where="filling the id maps") from None
-        finally:
-            await give_up(source)
-        self._filled = True
+        self._asked.add(table)
+        self._queuers[table] = session
+        self._listener(
+            Note(
+                "copy_yields_once",
+                f"The copy of {self._tables[table].source} lets {session} go first, which waits for a lock behind it.",
+                "info",
+            )
+        )
 
 
 _REWRITTEN = (

@@ -10,26 +10,25 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Final
 
 import psycopg
 from psycopg import generators, pq
 
 from crossfade import failpoints, statements
+from crossfade.copy.ids import Ids, PassingIds
 from crossfade.copy.parts import Part
 from crossfade.copy.passage import Passage
 from crossfade.copy.sockets import Inlet, Outlet
-from crossfade.faults import Fault, RowRefused
-from crossfade.mapping.plan import OnOrphan, TablePlan
+from crossfade.faults import Fault
+from crossfade.mapping.plan import TablePlan
 from crossfade.session.connect import Connection, result_fault, server_fault
 from crossfade.session.drain import Drain
 from crossfade.source import snapshot
 from crossfade.state import copies
-from crossfade.target import idmap
-from crossfade.wire.codec import CopyCodec
+from crossfade.wire.copycodec import CopyCodec
 from crossfade.wire.form import Form
-from crossfade.wire.idstate import IdState
 from crossfade.wire.remarks import Remarks
 
 # A block is converted at once and its unknown ids asked for in one query.
@@ -69,38 +68,6 @@ class Stopped(Exception):
     """We were told to stop: what is in flight is abandoned."""
 
 
-class Ids:
-    """The id maps of a copy: one connection that commits entries before anybody may use them."""
-
-    def __init__(self, states: Mapping[str, IdState], allocator: Connection | None) -> None:
-        self.states = states
-        self.allocator = allocator
-        self._lock = asyncio.Lock()
-
-    async def know(self, wanted: Mapping[str, set[bytes]], plan: TablePlan) -> int:
-        """Give every id of a block an entry before the block is converted (edge-cases 0.13, I1, I3); returns how many
-        references had no parent."""
-        orphans = 0
-        async with self._lock:
-            for name, olds in wanted.items():
-                if not olds:
-                    continue
-                assert self.allocator is not None
-                created = await idmap.allocate_ahead(self.allocator, self.states[name], olds)
-                if plan.owns == name or not created:
-                    continue
-                if plan.policies.orphan_id is OnOrphan.ERROR:
-                    raise RowRefused(
-                        f"{created} references have no parent in {self.states[name].keyspace.owner}, and the mapping"
-                        " says `orphan_id: error`.",
-                        where=str(plan.source),
-                        means="The table is not copied.",
-                        do="Mend the references on the source, or set `orphan_id: allocate` and restart the daemon.",
-                    )
-                orphans += created
-        return orphans
-
-
 class PartCopy:
     """One part's way from `source` to `target`. `wants_out` is asked between blocks, `progressed` told twice a second.
 
@@ -117,6 +84,7 @@ class PartCopy:
         mark: copies.Mark,
         codec: CopyCodec,
         ids: Ids,
+        passing: PassingIds | None,
         replica_role: bool,
         past_libpq: bool,
         is_plain: bool,
@@ -129,6 +97,7 @@ class PartCopy:
         self._mark = mark
         self._codec = codec
         self._ids = ids
+        self._passing = passing
         self._replica_role = replica_role
         self._past_libpq = past_libpq
         self._is_plain = is_plain  # the target's connection
@@ -163,6 +132,8 @@ class PartCopy:
                 await source.close()
             else:
                 await source.execute("ROLLBACK")
+            if self._passing is not None:
+                await self._passing.commit()
             if failpoints.is_on("mark_apart"):
                 await target.execute("COMMIT")
                 failpoints.reached("rows_without_mark")
@@ -176,6 +147,9 @@ class PartCopy:
         except Fault as fault:
             fault.where = f"{where}: {fault.where}" if fault.where else where
             raise
+        finally:
+            if self._passing is not None:
+                self._passing.close()
 
     async def _lock(self, source: Connection) -> None:
         """ACCESS SHARE, then see whether the snapshot still shows what the table holds (G11, G12)."""
@@ -214,11 +188,17 @@ class PartCopy:
         ).as_bytes(source)
         inlet = Inlet(target, is_plain=self._is_plain, where=f"target, writing {self._plan.target}")
         try:
+            if self._passing is not None:
+                await self._passing.begin()
             await inlet.start(statements.copy_in(self._plan, is_binary=is_binary).as_bytes(target))
+            if not self._passage.is_verbatim:
+                await inlet.put(self._codec.header)
             if self._past_libpq:
                 read = await self._past(source, query, inlet)
             else:
                 read = await self._through(source, query, inlet)
+            if not self._passage.is_verbatim:
+                await inlet.put(self._codec.trailer)
             written = await inlet.finish()
         finally:
             inlet.close()
@@ -286,11 +266,14 @@ class PartCopy:
         self.rows += len(rows)
         self.bytes += sum(map(len, rows))
         if not self._passage.is_verbatim:
+            block = self._codec.read(rows)
             wanted: dict[str, set[bytes]] = {name: set() for name in self._ids.states}
-            self._codec.ids_in(rows, wanted)
+            self._codec.ids_in(block, wanted)
+            if self._passing is not None:
+                await self._passing.make(wanted.pop(self._passing.name))
             self.orphans += await self._ids.know(wanted, self._plan)
-            self._codec.convert(rows, self.remarks)
-        if len(rows) > 1:
+            await inlet.put(self._codec.convert(block, self.remarks))
+        elif len(rows) > 1:
             data = b"".join(rows)
             rows.clear()
             await inlet.put(data)

@@ -31,16 +31,16 @@ class Passage:
 
 def passage(plan: TablePlan, whole: Plan, *, source_version: int, target_version: int, wanted: str = "auto") -> Passage:
     """Of one table of the plan. Versions as server_version_num; `wanted` "text" keeps everything in text."""
-    sources = [column.source for column in plan.columns if isinstance(column.rule, Verbatim)]
-    names = tuple(source.name for source in sources if source is not None)
-    if len(names) != len(plan.columns):
-        return Passage(Form.TEXT, is_verbatim=False, columns=copied_columns(plan))
     alone = dataclasses.replace(whole, tables=(plan,))
     kept = obstacle(alone, source_version=max(source_version, _STREAMS_BINARY), target_version=target_version)
-    # A widening keeps its meaning in text; its bytes are for the codec to stretch.
-    widens = any(
+    form = Form.TEXT if kept is not None or wanted == "text" else Form.BINARY
+    sources = [column.source for column in plan.columns if isinstance(column.rule, Verbatim)]
+    names = tuple(source.name for source in sources if source is not None)
+    # A widening keeps its meaning in text; in binary its bytes are for the codec to stretch.
+    widens = form is Form.BINARY and any(
         column.source is not None and (column.source.type_oid, column.target.type_oid) in WIDENINGS
         for column in plan.columns
     )
-    form = Form.TEXT if kept is not None or widens or wanted == "text" else Form.BINARY
+    if len(names) != len(plan.columns) or widens:
+        return Passage(form, is_verbatim=False, columns=copied_columns(plan))
     return Passage(form, is_verbatim=True, columns=names)

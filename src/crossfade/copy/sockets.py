@@ -226,6 +226,8 @@ class Inlet:
 
     async def put(self, data: bytes) -> None:
         """COPY data through libpq, which adds the header of one message."""
+        if not data:
+            return
         self._pgconn.put_copy_data(data)
         while self._pgconn.flush():
             await ready(self._pgconn.socket, _TICK, reading=True, writing=True)

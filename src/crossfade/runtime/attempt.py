@@ -270,6 +270,7 @@ class Attempt:
             workers=self._settings.copy_.workers,
             part_bytes=self._settings.copy_.part_bytes,
             lock_yield=self._settings.copy_.lock_yield,
+            wire=self._settings.stream.wire,
             replica_role=self._replica_role,
             make_ids=lambda: make_ids(plan),
             zones=zones(plan),

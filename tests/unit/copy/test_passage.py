@@ -46,7 +46,6 @@ def test_renamed_and_reordered_columns_are_selected_as_the_target_wants_them() -
     [
         ("integer", "integer", Form.BINARY),
         ("text", "character varying", Form.BINARY),
-        ("integer", "bigint", Form.TEXT),  # its bytes are four, not eight
         ("mood", "mood", Form.TEXT),  # of another database, perhaps with other labels
         ("character", "text", Form.TEXT),  # padding
         ("integer", "text", Form.TEXT),
@@ -56,6 +55,12 @@ def test_the_form_follows_from_the_types(source: str, target: str, form: Form) -
     chosen = way(made(fed(column("a", source), column("a", target))))
     assert chosen.form is form
     assert chosen.is_verbatim
+
+
+def test_a_wider_integer_is_for_the_codec() -> None:
+    """Its bytes are four, not eight."""
+    table = made(fed(column("a", "integer"), column("b", "bigint")))
+    assert way(table) == Passage(Form.BINARY, is_verbatim=False, columns=("a",))
 
 
 def test_a_source_that_cannot_stream_binary_can_still_copy_it() -> None:
@@ -75,4 +80,5 @@ def test_what_has_a_rule_is_converted(rule: Rule) -> None:
     source = None if isinstance(rule, Const) else column("a", "integer")
     chosen = way(made(first, fed(source, column("a", "integer"), rule)))
     assert not chosen.is_verbatim
+    assert chosen.form is Form.BINARY
     assert chosen.columns == (("b",) if source is None else ("b", "a"))

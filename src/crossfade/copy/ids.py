@@ -1,0 +1,179 @@
+"""New ids during the copy: made as the rows that own them pass, or ahead of everything, or at first sight.
+
+As they pass (`PassingIds`): a map that is empty when a snapshot is taken cannot know any key of its owner's rows, and a
+key comes once, so nothing need be looked up; tables that refer to the keyspace wait for its owner. Ahead
+(`fill`): where the map holds something, or tables wait for each other in a circle, every parent gets its id before any
+table is copied. At first sight (`Ids.know`): whatever a block still does not know is looked up, and made. Refuses to
+know rows. The invariant: an entry is committed before the row that uses it (edge-cases 0.13, I1, I3).
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping
+from typing import Final
+
+import psycopg
+
+from crossfade import failpoints, statements
+from crossfade.catalog import TableName
+from crossfade.copy.lines import give_up
+from crossfade.copy.sockets import Inlet
+from crossfade.faults import Fault, Rebuild, RowRefused
+from crossfade.mapping.plan import Keyspace, OnOrphan, Plan, Remap, TablePlan
+from crossfade.session.connect import Connection, connect, server_fault
+from crossfade.source.snapshot import Snapshot, enter
+from crossfade.target import idmap, setforms
+from crossfade.wire.fields import copy_escape
+from crossfade.wire.idstate import Created, IdState
+
+_FILL: Final = 20_000
+
+
+class Ids:
+    """The kept maps, over one connection that commits entries before anybody may use them."""
+
+    def __init__(self, states: Mapping[str, IdState], allocator: Connection | None) -> None:
+        self.states = states
+        self.allocator = allocator
+        self._lock = asyncio.Lock()
+
+    async def know(self, wanted: Mapping[str, set[bytes]], plan: TablePlan) -> int:
+        """Give every id of a block an entry before the block is converted; returns how many references had no
+        parent."""
+        orphans = 0
+        async with self._lock:
+            for name, olds in wanted.items():
+                if not olds:
+                    continue
+                assert self.allocator is not None
+                created = await idmap.allocate_ahead(self.allocator, self.states[name], olds)
+                if plan.owns == name or not created:
+                    continue
+                if plan.policies.orphan_id is OnOrphan.ERROR:
+                    raise RowRefused(
+                        f"{created} references have no parent in {self.states[name].keyspace.owner}, and the mapping"
+                        " says `orphan_id: error`.",
+                        where=str(plan.source),
+                        means="The table is not copied.",
+                        do="Mend the references on the source, or set `orphan_id: allocate` and restart the daemon.",
+                    )
+                orphans += created
+        return orphans
+
+    async def empty(self, keyspaces: Mapping[str, Keyspace]) -> set[str]:
+        """The keyspaces whose map holds nothing."""
+        found = set()
+        for name in keyspaces:
+            assert self.allocator is not None
+            cursor = await self.allocator.execute(statements.is_empty(statements.id_table(name)))
+            row = await cursor.fetchone()
+            if row is not None and row[0]:
+                found.add(name)
+        return found
+
+
+class PassingIds:
+    """Entries for the keys that one part brings, on a connection and in a transaction of their own."""
+
+    def __init__(self, state: IdState, target: Connection) -> None:
+        self.state = state
+        self.name = state.keyspace.name
+        self._target = target
+        self._inlet = Inlet(target, is_plain=False, where=f"target crossfade.id_{self.name}")
+
+    async def begin(self) -> None:
+        await self._target.execute("BEGIN")
+        await self._inlet.start(setforms.copy_ids(self.state.keyspace))
+
+    async def make(self, olds: set[bytes]) -> None:
+        """Ids for the keys of a block, known until the next one."""
+        if not olds:
+            return
+        self.state.commit()  # nothing of this state is ever taken back: it goes with its part
+        # In the order of numbers, so that the map's index grows at its end.
+        self.state.allocate_many(sorted(sorted(olds), key=len))
+        for run in self.state.take_writes():
+            assert isinstance(run, Created)
+            pairs = zip(run.olds, run.news, strict=True)
+            await self._inlet.put(b"".join([b"%b\t%b\n" % (copy_escape(old), copy_escape(new)) for old, new in pairs]))
+
+    async def commit(self) -> None:
+        """Before the rows' own COMMIT. Raises Rebuild when another stream that shares the map was first."""
+        try:
+            await self._inlet.finish()
+            await self._target.execute("COMMIT")
+        except Fault as fault:
+            if fault.sqlstate != "23505":
+                raise
+            raise Rebuild(
+                "Some of these ids were made by somebody else; they are looked up.", where=self.name
+            ) from None
+        failpoints.reached("after_passing_ids")
+
+    def close(self) -> None:
+        self._inlet.close()
+
+
+def passing(plan: Plan, waits: Mapping[TableName, set[TableName]], empty: set[str]) -> dict[TableName, str]:
+    """Which tables may make their keyspace's ids as their rows pass; `waits` is extended by who must wait for them.
+
+    An owner that refers to itself would meet keys before the rows that own them, and tables in a circle would wait for
+    ever: their keyspaces are filled ahead.
+    """
+    chosen: dict[TableName, str] = {}
+    for table in plan.tables:
+        if table.owns is None or table.owns not in empty:
+            continue
+        column = plan.keyspaces[table.owns].column
+        fed = [each.source for each in table.columns if each.rule == Remap(table.owns)]
+        if len(fed) != 1 or fed[0] is None or fed[0].name != column:
+            continue
+        others = [each.target for each in plan.tables if each is not table and _refers(each, table.owns)]
+        if any(_reaches(waits, table.target, other) for other in others):
+            continue
+        for other in others:
+            waits[other].add(table.target)
+        chosen[table.target] = table.owns
+    return chosen
+
+
+def _refers(table: TablePlan, keyspace: str) -> bool:
+    return any(column.rule == Remap(keyspace) for column in table.columns)
+
+
+def _reaches(waits: Mapping[TableName, set[TableName]], start: TableName, goal: TableName) -> bool:
+    """`start` waits for `goal`, at once or through others."""
+    seen: set[TableName] = set()
+    ahead = [start]
+    while ahead:
+        table = ahead.pop()
+        if table == goal:
+            return True
+        if table not in seen:
+            seen.add(table)
+            ahead.extend(waits.get(table, ()))
+    return False
+
+
+async def fill(
+    ids: Ids, keyspaces: Mapping[str, Keyspace], source_dsn: str, snapshot: Snapshot, ends: Callable[[], bool]
+) -> None:
+    """Give every parent its id before any table is copied: the parent column first, then nobody has to wait."""
+    if ids.allocator is None or not keyspaces:
+        return
+    source = await connect(source_dsn, purpose="id maps", endpoint="source")
+    try:
+        await enter(source, snapshot.name)
+        for name, keyspace in keyspaces.items():
+            async with source.cursor(name="ids") as cursor:
+                await cursor.execute(statements.owner_ids(keyspace))
+                while rows := await cursor.fetchmany(_FILL):
+                    olds = {str(row[0]).encode() for row in rows if row[0] is not None}
+                    await idmap.allocate_ahead(ids.allocator, ids.states[name], olds)
+                    if ends():
+                        return
+    except psycopg.Error as error:
+        raise server_fault(error, where="filling the id maps") from None
+    finally:
+        await give_up(source)

@@ -21,7 +21,7 @@ from typing import Final
 MODULES: Final[Mapping[str, tuple[str, ...]]] = {
     "crossfade.wire.fold": ("fold.py", "fold.pxd"),
     "crossfade.wire.encode": ("encode.py", "encode.pxd", "leaf.pxd"),
-    "crossfade.wire.copycodec": ("copycodec.py", "copycodec.pxd", "encode.pxd", "leaf.pxd"),
+    "crossfade.wire.copycodec": ("copycodec.py", "copycodec.pxd", "encode.py", "encode.pxd", "leaf.pxd"),
 }
 """The modules that setuptools compiles, as pyproject.toml lists them, and what each is made of."""
 

@@ -82,7 +82,7 @@ def test_acknowledging_early_is_caught(tmp_path: Path) -> None:
 
 def test_cutting_a_transaction_in_two_is_caught(tmp_path: Path) -> None:
     # Pieces are made of what exceeds the batch, so the batch is small and the transactions are not.
-    extra = '[stream]\nbatch_bytes = 2048\npipe_bytes = 65536\nstatus_interval = "500ms"\n'
+    extra = '[stream]\nbatch_bytes = 1024\npipe_bytes = 65536\nstatus_interval = "500ms"\n'
     with Stage(tmp_path, seed=13, extra=extra) as stage:
         stage.start(failpoints="cut_transactions")
         stage.wait_for_phase("streaming")
@@ -92,7 +92,7 @@ def test_cutting_a_transaction_in_two_is_caught(tmp_path: Path) -> None:
 
 
 def test_applying_in_pieces_keeps_transactions_whole(tmp_path: Path) -> None:
-    extra = '[stream]\nbatch_bytes = 2048\npipe_bytes = 65536\nstatus_interval = "500ms"\n'
+    extra = '[stream]\nbatch_bytes = 1024\npipe_bytes = 65536\nstatus_interval = "500ms"\n'
     with Stage(tmp_path, seed=13, extra=extra) as stage:
         stage.start()
         stage.wait_for_phase("streaming")

@@ -196,7 +196,7 @@ class Encoder:
         """
         numbers = self._key_places if keys_only else range(len(self._places))
         places = [place for place in (self._places[number] for number in numbers) if place.kind == _REMAP]
-        if places:
+        if places and _length(rows):
             sets = [(owned if place.position == self._owner else referred)[place.keyspace] for place in places]
             self._gather(rows.frames, rows.offsets, places, sets)
 
@@ -230,6 +230,8 @@ class Encoder:
 
         Raises UnknownId, RowRefused (a value no conversion takes) and ProtocolViolation.
         """
+        if not 0 <= start <= stop <= _length(rows):
+            raise ValueError(f"rows {start} to {stop} of {_length(rows)}")
         out = bytearray()
         self._ids_known = 0
         starts = self._starts
@@ -279,12 +281,14 @@ class Encoder:
         A column that is an array itself has no array of its own in PostgreSQL; only the text form can carry it.
         Raises as `copy_data` does.
         """
+        if places and (min(places) < 0 or max(places) >= len(self._places)):
+            raise ValueError("a place that the plan does not have")
         chosen = [self._places[number] for number in places]
         self._ids_known = 0
         outs = [bytearray() for _ in chosen]
         has_null = [False for _ in chosen]
         frames, offsets = rows.frames, rows.offsets
-        count = len(offsets)
+        count = _length(rows)
         starts = self._starts
         is_binary, kind = self._is_binary, self._kind
         for number in range(count):
@@ -448,6 +452,13 @@ class Encoder:
         """Offsets are told from the message's tag, behind the header (25)."""
         tag = chr(frame[25]) if frame[:1] == b"w" and frame[25:26] in (b"I", b"U", b"D") else "(row)"
         return ProtocolViolation(f"{self.relation.table}: {what}", tag=tag, offset=max(0, at - 25))
+
+
+def _length(rows: Rows) -> int:
+    """How many there are. Compiled code looks no index up: what is beyond the end must be refused before."""
+    if len(rows.frames) != len(rows.offsets):
+        raise ValueError("as many frames as offsets make rows")
+    return len(rows.offsets)
 
 
 def _width(type_oid: int) -> int:

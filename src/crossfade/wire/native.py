@@ -25,6 +25,9 @@ MODULES: Final[Mapping[str, tuple[str, ...]]] = {
 }
 """The modules that setuptools compiles, as pyproject.toml lists them, and what each is made of."""
 
+NEEDS: Final[Mapping[str, tuple[str, ...]]] = {"crossfade.wire.copycodec": ("crossfade.wire.encode",)}
+"""Compiled code that calls another's C functions cannot be imported where that one is Python."""
+
 _HERE: Final = Path(__file__).parent
 _IS_CHECKOUT: Final = (_HERE.parents[2] / "pyproject.toml").is_file()
 
@@ -37,18 +40,23 @@ class _PythonSource(MetaPathFinder):
     ) -> ModuleSpec | None:
         if fullname not in MODULES:
             return None
-        made_of = [_HERE / file for file in MODULES[fullname]]
-        if not os.environ.get("CROSSFADE_UNCOMPILED") and not _is_stale(made_of):
+        if not os.environ.get("CROSSFADE_UNCOMPILED") and _is_usable(fullname):
             return None
-        return importlib.util.spec_from_file_location(fullname, made_of[0])
+        return importlib.util.spec_from_file_location(fullname, _HERE / MODULES[fullname][0])
 
 
-def _is_stale(made_of: Sequence[Path]) -> bool:
-    """Some binary of a module is older than its sources. What an installer writes is in no order of time."""
+def _is_usable(name: str) -> bool:
+    """There is a binary, not older than its sources, and so for those it needs."""
+    made_of = [_HERE / file for file in MODULES[name]]
     binaries = [binary for suffix in EXTENSION_SUFFIXES if (binary := made_of[0].with_suffix(suffix)).is_file()]
-    if not _IS_CHECKOUT or not binaries:
+    if not binaries or not all(_is_usable(needed) for needed in NEEDS.get(name, ())):
         return False
-    return min(one.stat().st_mtime for one in binaries) < max(one.stat().st_mtime for one in made_of)
+    # What an installer writes is in no order of time.
+    return not _IS_CHECKOUT or min(_modified(one) for one in binaries) >= max(_modified(one) for one in made_of)
+
+
+def _modified(file: Path) -> float:
+    return file.stat().st_mtime
 
 
 def forms() -> Mapping[str, bool]:

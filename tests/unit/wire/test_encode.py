@@ -270,7 +270,7 @@ def test_F30_rows_are_what_converting_value_by_value_gives(hot: Hot, people: lis
     assert read_copy(made.copy_data(rows, 0, len(people), remarks), form, len(PLACES)) == wanted
     assert remarks.ids_known == sum(1 + (person.boss is not None) for person in people)
     assert not remarks.clock
-    assert read_copy(made.copy_data(rows, 1, len(people), remarks), form, len(PLACES)) == wanted[1:]
+    assert read_copy(made.copy_data(rows, min(1, len(people)), len(people), remarks), form, len(PLACES)) == wanted[1:]
     columns = made.arrays(rows, range(len(PLACES)), Remarks())
     read = [
         read_array(data, form, column.target.type_oid) for data, column in zip(columns, plan().columns, strict=True)
@@ -487,3 +487,21 @@ def test_violations_name_the_table_and_no_value(hot: Hot) -> None:
         )
     assert "public.users" in str(violation.value)
     assert "Ann" not in str(violation.value)
+
+
+def test_rows_that_are_not_there_are_nobodys_to_encode(hot: Hot) -> None:
+    made = encoder(hot, Form.TEXT, 1, 2)
+    rows = rows_of(hot, [insert(sent(ANN, Form.TEXT))])
+    uneven = hot.fold.Rows(rows.frames, [31, 31])
+    for start, stop in ((0, 2), (-1, 1), (1, 0)):
+        with pytest.raises(ValueError, match=f"rows {start} to {stop} of 1"):
+            made.copy_data(rows, start, stop, Remarks())
+    for place in (-1, len(PLACES)):
+        with pytest.raises(ValueError, match="does not have"):
+            made.arrays(rows, [place], Remarks())
+    with pytest.raises(ValueError, match="as many frames"):
+        made.copy_data(uneven, 0, 1, Remarks())
+    with pytest.raises(ValueError, match="as many frames"):
+        made.arrays(uneven, [0], Remarks())
+    with pytest.raises(ValueError, match="as many frames"):
+        made.old_ids(uneven, {"user": set()}, {"user": set()})

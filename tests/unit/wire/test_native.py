@@ -24,10 +24,10 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def is_source() -> bool:
+def is_source(name: str = "fold") -> bool:
     finder = next(one for one in sys.meta_path if type(one).__name__ == "_PythonSource")
-    spec = finder.find_spec("crossfade.wire.fold", None, None)
-    assert spec is None or str(spec.origin).endswith("fold.py")
+    spec = finder.find_spec(f"crossfade.wire.{name}", None, None)
+    assert spec is None or str(spec.origin).endswith(f"{name}.py")
     return spec is not None
 
 
@@ -55,10 +55,22 @@ def test_the_environment_chooses_python(folder: Path, monkeypatch: pytest.Monkey
     assert is_source()
 
 
-def test_without_a_binary_python_decides(folder: Path) -> None:
+def test_without_a_binary_it_is_python(folder: Path) -> None:
     (folder / f"fold{EXTENSION_SUFFIXES[0]}").unlink()
-    os.utime(folder / "fold.py", (2000, 2000))
-    assert not is_source()
+    assert is_source()
+
+
+def test_a_binary_whose_needed_one_is_missing_or_stale_is_not_taken(folder: Path) -> None:
+    for file in ("encode.py", "encode.pxd", "leaf.pxd", "copycodec.py", "copycodec.pxd"):
+        (folder / file).touch()
+        os.utime(folder / file, (1000, 1000))
+    binaries = [folder / f"{name}{EXTENSION_SUFFIXES[0]}" for name in ("copycodec", "encode")]
+    binaries[0].touch()
+    assert is_source("copycodec")
+    binaries[1].touch()
+    assert not is_source("copycodec")
+    os.utime(folder / "encode.py", (2**33, 2**33))
+    assert is_source("copycodec")
 
 
 def test_other_modules_are_none_of_its_business(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,9 +8,11 @@ through `shared`, each with tables of its own. Knows no cases.
 from __future__ import annotations
 
 import contextlib
+import re
 import signal
 import urllib.request
-from collections.abc import Callable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -103,6 +105,29 @@ class Followed:
         assert samples, f"no metric {name}"
         return sum(float(line.rsplit(" ", 1)[1]) for line in samples if all(each in line for each in wanted))
 
+    def levels(self) -> Counter[tuple[str, str]]:
+        """How many batches were applied by each level, and why."""
+        found: Counter[tuple[str, str]] = Counter()
+        for labels, count in self._samples("crossfade_batches_total"):
+            found[labels["level"], labels["reason"]] += int(count)
+        return found
+
+    def taken_by(self, *scripts: Query) -> set[tuple[str, str]]:
+        """`at_once`, and by which levels what was met; `set` only when there was nothing else, since the daemon may
+        have begun with the first of the transactions before the others were there."""
+        before = self.levels()
+        self.at_once(*scripts)
+        taken = set(self.levels() - before)
+        return taken - {("set", "none")} or taken
+
+    def _samples(self, name: str) -> Iterator[tuple[dict[str, str], float]]:
+        address = f"http://127.0.0.1:{self.workspace.port}/metrics"
+        with urllib.request.urlopen(address, timeout=5) as answer:
+            text = answer.read().decode()
+        for line in text.splitlines():
+            if line.startswith(f"{name}{{"):
+                yield dict(re.findall(r'(\w+)="([^"]*)"', line)), float(line.rsplit(" ", 1)[1])
+
     def stop(self) -> None:
         assert self.daemon.terminate() == 0
 
@@ -138,12 +163,13 @@ def follow(
     rows: str = "",
     append: Sequence[str] = (),
     extra: str = "",
+    env: Mapping[str, str] | None = None,
 ) -> Followed:
     """`prepared`, then `rows` on the source, then a daemon that has copied them and streams."""
     prepared(workspace, mapping, source=source, target=target, append=append, extra=extra)
     if rows:
         workspace.databases.source.execute(rows)
-    daemon = workspace.daemon()
+    daemon = workspace.daemon(env=env)
     daemon.wait_for_phase("streaming")
     return Followed(workspace.databases, workspace, daemon)
 
@@ -159,12 +185,16 @@ def shared(
     target: str | None = None,
     rows: str = "",
     append: Sequence[str] = (),
+    extra: str = "",
+    env: Mapping[str, str] | None = None,
 ) -> Iterator[Followed]:
     """`follow` for a whole module, on databases of its own; the daemon must end well."""
     with fresh(servers, replica_role=replica_role) as databases:
         workspace = Workspace(folder, databases)
         try:
-            followed = follow(workspace, mapping, source=source, target=target, rows=rows, append=append)
+            followed = follow(
+                workspace, mapping, source=source, target=target, rows=rows, append=append, extra=extra, env=env
+            )
             yield followed
             followed.stop()
         finally:

@@ -119,7 +119,7 @@ def test_C16_tables_are_truncated_together() -> None:
 
 def test_the_id_map_s_statements_are_typed_and_keep_what_is_there() -> None:
     assert statements.create_id_table(KEYSPACE).as_string(None) == (
-        'CREATE TABLE IF NOT EXISTS "crossfade"."id_user" (old bigint PRIMARY KEY, new uuid NOT NULL UNIQUE)'
+        'CREATE TABLE IF NOT EXISTS "crossfade"."id_user" (old bigint PRIMARY KEY, new uuid NOT NULL)'
     )
     assert "ON CONFLICT (old) DO NOTHING" in statements.add_ids(KEYSPACE).as_string(None)
     assert "%s::text[]::bigint[]" in statements.look_up_ids(KEYSPACE).as_string(None)

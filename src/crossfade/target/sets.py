@@ -82,6 +82,7 @@ class _Copy:
     """Rows to be added by COPY."""
 
     table: TableChanges
+    rows: Rows
 
 
 @dataclass(slots=True)
@@ -168,7 +169,8 @@ class SetLevel:
                     orphans.pop((name, old), None)
                 new = state.unknown(owned[name].union(*(refers[name] for _, refers in referred)))
                 if new:
-                    state.allocate_many(sorted(new))
+                    # Integers in their order, which most likely is that of the rows: new keys then grow with them.
+                    state.allocate_many(sorted(sorted(new), key=len))
         except RowRefused:
             raise Unfit("refused") from None
 
@@ -237,8 +239,24 @@ class SetLevel:
         keys = setforms.key_places(plan)
         for unsent, rows in table.rows.updates:
             assigned = setforms.assigned_places(plan, unsent)
+            if self._is_replaced(plan, assigned, unsent):
+                # Arrays of arrays cannot be sent, but rows can: out they go, and in by COPY.
+                self._step(table, work, "delete", (), self._arrays(table, rows, keys, work), len(rows.offsets))
+                work.steps.append(_Copy(table, rows))
+                continue
             values = self._arrays(table, rows, [*assigned, *keys], work)
             self._step(table, work, "update", tuple(assigned), values, len(rows.offsets))
+
+    def _is_replaced(self, plan: TablePlan, assigned: Sequence[int], unsent: frozenset[int]) -> bool:
+        """Whether an update must, and can, be a DELETE and a COPY of the whole row: nothing but it holds its values,
+        and nothing fires that would notice."""
+        return (
+            not all(setforms.goes_as_array(plan.columns[place].target, self._form) for place in assigned)
+            and not unsent
+            and self._replica_role
+            and not plan.applied_as_origin
+            and len(setforms.brought_places(plan)) == len(plan.writable)
+        )
 
     def _insert(self, table: TableChanges, work: _Work) -> None:
         rows, plan = table.rows.inserts, table.plan
@@ -252,7 +270,7 @@ class SetLevel:
         else:
             with_role = self._role(plan)
             work.steps += [_Step(statement, -1, None) for statement in with_role[:1]]
-            work.steps.append(_Copy(table))
+            work.steps.append(_Copy(table, rows))
             work.steps += [_Step(statement, -1, None) for statement in with_role[1:]]
 
     def _put_back(self, table: TableChanges, work: _Work) -> None:
@@ -319,11 +337,11 @@ class SetLevel:
         where = str(table.plan.target)
         try:
             count = await self._pipeline.copy(
-                setforms.copy_in(table.plan, self._form), _chunks(table.encoder, table.rows.inserts, remarks)
+                setforms.copy_in(table.plan, self._form), _chunks(table.encoder, copy.rows, remarks)
             )
         except StatementFailed as failed:
             raise _unfit(failed, where) from None
-        if count != len(table.rows.inserts.offsets):
+        if count != len(copy.rows.offsets):
             raise Unfit("row_count", where)
         work.noted(table.plan, remarks)
 

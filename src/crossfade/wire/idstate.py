@@ -111,7 +111,7 @@ class IdState:
 
     def missing(self, olds: Iterable[bytes]) -> set[bytes]:
         """Those that must be read from the table before anything can be said about them."""
-        return {old for old in olds if old not in self.known and old not in self._absent}
+        return set(olds).difference(self.known).difference(self._absent)
 
     def unknown(self, olds: set[bytes]) -> set[bytes]:
         """Those that have no id here; once the table was asked for them, nowhere."""
@@ -130,7 +130,7 @@ class IdState:
 
     def learn_absent(self, olds: Iterable[bytes]) -> None:
         """The table was asked and holds no entry for these; remembered within the batch only (rule 7)."""
-        self._absent.update(old for old in olds if old not in self.known)
+        self._absent.update(set(olds).difference(self.known))
 
     def resolve_new(self, old: bytes) -> bytes | None:
         """The id for a new image or a reference in one. None: to be loaded, or allocated when the table has none."""

@@ -245,7 +245,7 @@ SINCE = 14  # multiranges, and the binary option of the stream
 def _oid(kind: str) -> int:
     """A built-in type's OID, by the driver's list; 0 for what a user made."""
     base = kind.partition("(")[0].removesuffix("[]")
-    known = psycopg.postgres.types.get({"char": "bpchar"}.get(base, base))
+    known = psycopg.postgres.types.get({"char": "bpchar", "int": "int4"}.get(base, base))
     if known is None:
         return 0
     return known.array_oid if kind.endswith("[]") else known.oid

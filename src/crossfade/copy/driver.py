@@ -74,7 +74,6 @@ class CopyDriver:
         self._lock_yield = lock_yield
         self._wire = wire
         self._replica_role = replica_role
-        self._make_ids = make_ids
         self._ids = Ids(make_ids(), None)
         self._zones = zones
         self._listener = listener
@@ -307,7 +306,7 @@ class CopyDriver:
         if name is None or (plan.target, part) in self._tried:
             return self._ids.states, None
         self._tried.add((plan.target, part))
-        making = PassingIds(self._make_ids()[name], await lines.open_ids())
+        making = PassingIds(self._plan.keyspaces[name], await lines.open_ids())
         return {**self._ids.states, name: making.state}, making
 
     def _passage(self, plan: TablePlan, source: Connection, target: Connection) -> Passage:

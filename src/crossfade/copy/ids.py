@@ -10,6 +10,8 @@ know rows. The invariant: an entry is committed before the row that uses it (edg
 from __future__ import annotations
 
 import asyncio
+import os
+import time
 from collections.abc import Callable, Mapping
 from typing import Final
 
@@ -25,9 +27,12 @@ from crossfade.session.connect import Connection, connect, server_fault
 from crossfade.source.snapshot import Snapshot, enter
 from crossfade.target import idmap, setforms
 from crossfade.wire.fields import copy_escape
-from crossfade.wire.idstate import Created, IdState
+from crossfade.wire.ids import allocator
+from crossfade.wire.idstate import IdState
 
 _FILL: Final = 20_000
+# New ids are integers and uuids; of the old ones these hold nothing that COPY text would escape.
+_NEVER_ESCAPED: Final = frozenset({"smallint", "integer", "bigint", "uuid"})
 
 
 class Ids:
@@ -76,27 +81,30 @@ class Ids:
 class PassingIds:
     """Entries for the keys that one part brings, on a connection and in a transaction of their own."""
 
-    def __init__(self, state: IdState, target: Connection) -> None:
-        self.state = state
-        self.name = state.keyspace.name
+    def __init__(self, keyspace: Keyspace, target: Connection) -> None:
+        self.name = keyspace.name
+        self._keyspace = keyspace
+        made = allocator(keyspace, clock=_milliseconds, randomness=os.urandom)
+        self._many = made.many
+        self.state = IdState(keyspace, made)  # knows the block at hand, and is never asked for anything else
         self._target = target
         self._inlet = Inlet(target, is_plain=False, where=f"target crossfade.id_{self.name}")
 
     async def begin(self) -> None:
         await self._target.execute("BEGIN")
-        await self._inlet.start(setforms.copy_ids(self.state.keyspace))
+        await self._inlet.start(setforms.copy_ids(self._keyspace))
 
     async def make(self, olds: set[bytes]) -> None:
         """Ids for the keys of a block, known until the next one."""
-        if not olds:
-            return
-        self.state.commit()  # nothing of this state is ever taken back: it goes with its part
         # In the order of numbers, so that the map's index grows at its end.
-        self.state.allocate_many(sorted(sorted(olds), key=len))
-        for run in self.state.take_writes():
-            assert isinstance(run, Created)
-            pairs = zip(run.olds, run.news, strict=True)
-            await self._inlet.put(b"".join([b"%b\t%b\n" % (copy_escape(old), copy_escape(new)) for old, new in pairs]))
+        ordered = sorted(sorted(olds), key=len)
+        news = self._many(ordered)
+        self.state.known.clear()
+        self.state.known.update(zip(ordered, news, strict=True))
+        if self._keyspace.old_type not in _NEVER_ESCAPED:
+            ordered = [copy_escape(old) for old in ordered]
+        lines = [b"%b\t%b\n" % pair for pair in zip(ordered, news, strict=True)]
+        await self._inlet.put(b"".join(lines))
 
     async def commit(self) -> None:
         """Before the rows' own COMMIT. Raises Rebuild when another stream that shares the map was first."""
@@ -177,3 +185,7 @@ async def fill(
         raise server_fault(error, where="filling the id maps") from None
     finally:
         await give_up(source)
+
+
+def _milliseconds() -> int:
+    return time.time_ns() // 1_000_000

@@ -24,7 +24,16 @@ import psycopg
 
 from crossfade import failpoints
 from crossfade.events import Applied, Listener
-from crossfade.faults import Fault, PlanMismatch, ProtocolViolation, Rebuild, Refused, RowRefused, Transient
+from crossfade.faults import (
+    Fault,
+    PlanMismatch,
+    ProtocolViolation,
+    Rebuild,
+    Refused,
+    RowRefused,
+    Transient,
+    Unreachable,
+)
 from crossfade.lsn import Lsn
 from crossfade.pgoutput.assemble import Piece
 from crossfade.pipe import EndOfStream, Idle, Pipe
@@ -161,16 +170,16 @@ class Applier:
                 if is_final or unfit.reason != "unique":
                     return unfit.reason
                 is_final, reason = True, unfit.reason
-            except (RowRefused, PlanMismatch, Refused):
-                # Refused by the codec, by a policy or at COMMIT by a deferred check: the exact path says which row's.
-                await self._take_back()
-                return "refused"
             except Rebuild:
                 await self._take_back()
                 return "ids"
-            except Fault:
+            except (Transient, Unreachable):
                 await self._take_back()
                 raise
+            except Fault:
+                # Refused by the codec, by a policy or at COMMIT by a deferred check: the exact path says which row's.
+                await self._take_back()
+                return "refused"
         return reason
 
     async def _set_transaction(self, batch: Batch, started: float, *, is_final: bool, reason: str) -> None:
@@ -207,12 +216,12 @@ class Applier:
             raise fault
         try:
             await self._set_transaction(batch, time.monotonic(), is_final=True, reason="unique")
-        except (Unfit, RowRefused, PlanMismatch, Refused, Rebuild):
-            await self._take_back()
-            raise fault from None
-        except Fault:
+        except (Transient, Unreachable):
             await self._take_back()
             raise
+        except (Unfit, Fault):
+            await self._take_back()
+            raise fault from None
 
     async def _transaction(self, batch: Batch, level: str, reason: str) -> int:
         """Apply transactions as one target transaction; returns how many: those that fit into its time."""
@@ -339,6 +348,7 @@ class Applier:
         end = batch.end_lsn
         await self._move(end)
         self._replayer.committed()
+        self._sets.grew(self._replayer.tally)
         self._durable(end)
         self._listener(
             _applied(

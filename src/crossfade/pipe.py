@@ -32,7 +32,7 @@ Item = Piece | Idle | EndOfStream
 
 
 class Pipe:
-    """`held` is bytes put and not yet released, `changes` those not yet taken.
+    """`held` is bytes put and not yet released, `changes` how many changes these are.
 
     `on_room` is called when a full pipe has room again.
     """
@@ -61,8 +61,6 @@ class Pipe:
     def take(self) -> Item | None:
         """The oldest item, when there is one."""
         item = self._items.popleft() if self._items else None
-        if isinstance(item, Piece):
-            self.changes -= len(item.frames)
         if not self._items:
             self._arrived.clear()
         return item
@@ -75,9 +73,10 @@ class Pipe:
         """Wait until there is something to take."""
         await self._arrived.wait()
 
-    def released(self, cost: int) -> None:
-        """The applier is done with pieces of that cost."""
+    def released(self, cost: int, changes: int) -> None:
+        """The applier is done with pieces of that cost, and so many changes."""
         was_full = self.is_full
         self.held -= cost
+        self.changes -= changes
         if was_full and not self.is_full and self.on_room is not None:
             self.on_room()

@@ -152,7 +152,7 @@ class Applier:
             while rest is not None:
                 rest = rest.after(await self._some(rest, reason))
         finally:
-            self._pipe.released(batch.cost)
+            self._pipe.released(batch.cost, batch.changes)
 
     async def _as_sets(self, batch: Batch) -> str:
         """Apply a batch as sets, in final state if need be; returns why not, or ''."""
@@ -252,7 +252,7 @@ class Applier:
                 level, reason = await self._piece(batch)
                 if level > slowest:
                     slowest, why = level, reason
-                self._pipe.released(batch.cost)
+                self._pipe.released(batch.cost, batch.changes)
                 if batch.pieces[-1].commit is not None:
                     break
                 if failpoints.is_on("cut_transactions"):

@@ -51,6 +51,11 @@ class Batch:
         """Bytes held."""
         return sum(piece.cost for piece in self.pieces)
 
+    @property
+    def changes(self) -> int:
+        """Row messages and truncates."""
+        return sum(len(piece.frames) for piece in self.pieces)
+
     def first(self, count: int) -> Batch:
         """The first `count` transactions (at least one, at most all), to be applied exactly."""
         return Batch(self.pieces[: max(1, count)])

@@ -157,7 +157,7 @@ class Script:
     def _grew(self, tally: Tally) -> None:
         assert tally is self.tally
 
-    def _release(self, cost: int) -> None:
+    def _release(self, cost: int, changes: int) -> None:
         self.released += cost
 
     def _listen(self, event: Event) -> None:

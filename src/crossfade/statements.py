@@ -251,6 +251,15 @@ def create_id_table(keyspace: Keyspace) -> sql.Composed:
     ).format(id_table(keyspace.name))
 
 
+def id_constraints(keyspace: str) -> dict[str, sql.Composed]:
+    """What `create_id_table` declares, to be added later, by pg_constraint.contype."""
+    return {"p": sql.SQL("ALTER TABLE {} ADD PRIMARY KEY (old)").format(id_table(keyspace))}
+
+
+def drop_constraint(name: sql.Identifier, constraint: str) -> sql.Composed:
+    return sql.SQL("ALTER TABLE {} DROP CONSTRAINT {}").format(name, sql.Identifier(constraint))
+
+
 def look_up_ids(keyspace: Keyspace) -> sql.Composed:
     """One parameter: the old ids as text[]."""
     return sql.SQL(

@@ -291,9 +291,11 @@ tables:
 """
 
 
-@pytest.mark.parametrize("failpoints", ["crash:after_passing_ids", "crash:after_copy_part_commit", "stop:in_copy"])
+@pytest.mark.parametrize(
+    "failpoints", ["crash:before_copy_part_commit", "crash:after_copy_part_commit", "stop:in_copy"]
+)
 def test_I1_ids_made_as_rows_pass_are_made_once(databases: Databases, workspace: Workspace, failpoints: str) -> None:
-    """Killed between the entries' COMMIT and their rows', or a part tried again: every key has one id, all over."""
+    """Killed before or after a part's COMMIT, or a part tried again: every key has one id, and the map its indexes."""
     schema = """
         CREATE TABLE owners (id int PRIMARY KEY, note text);
         CREATE TABLE pets (id int PRIMARY KEY, owner_id int REFERENCES owners);
@@ -310,7 +312,9 @@ def test_I1_ids_made_as_rows_pass_are_made_once(databases: Databases, workspace:
     workspace.write(REMAPPED, extra=PARTS)
     if failpoints.startswith("crash"):
         synced(workspace, failpoints=failpoints, code=137)
-        assert databases.target.value("SELECT count(*) FROM crossfade.id_owner") > 0
+        made = databases.target.value("SELECT count(*) FROM crossfade.id_owner")
+        assert made == databases.target.value("SELECT count(*) FROM owners")
+        assert (made > 0) == ("after" in failpoints)
         databases.source.execute("INSERT INTO owners VALUES (30000, 'meanwhile'); DELETE FROM owners WHERE id > 17000")
         synced(workspace)
     else:
@@ -327,6 +331,8 @@ def test_I1_ids_made_as_rows_pass_are_made_once(databases: Databases, workspace:
     )
     assert here == there
     assert databases.target.value("SELECT count(*) FROM owners") == len(there)
+    kinds = "SELECT contype::text FROM pg_constraint WHERE conrelid = 'crossfade.id_owner'::regclass"
+    assert sorted(databases.target.execute(kinds + " AND contype IN ('p', 'u')")) == [("p",)]
 
 
 def test_the_state_of_an_older_program_is_upgraded_in_place(databases: Databases, workspace: Workspace) -> None:

@@ -90,7 +90,6 @@ class CopyDriver:
         self._queuers: dict[TableName, str] = {}  # who waited last
         self._changed = asyncio.Event()
         self._passing: dict[TableName, str] = {}  # tables whose ids are made as they pass, and their keyspace
-        self._tried: set[tuple[TableName, Part]] = set()  # whose entries may be there though their rows are not
 
     async def run(self, snapshot: Snapshot | None) -> bool:
         """Copy until nothing is pending; False when told to stop first.
@@ -100,13 +99,14 @@ class CopyDriver:
         control = await connect(self._target_dsn, purpose="copy control", endpoint="target", settings=TARGET)
         allocator: Connection | None = None
         try:
+            if self._plan.keyspaces:
+                allocator = await connect(self._target_dsn, purpose="id allocator", endpoint="target", settings=TARGET)
+                self._ids = Ids(self._ids.states, allocator)
+                await self._ids.dress()
             stored = await _load(control, self._plan)
             self._board = Board(self._plan.tables, self._waits, stored)
             if self._board.is_done:
                 return True
-            if self._plan.keyspaces:
-                allocator = await connect(self._target_dsn, purpose="id allocator", endpoint="target", settings=TARGET)
-                self._ids = Ids(self._ids.states, allocator)
             while not self._ends():
                 if snapshot is None:
                     snapshot = await Snapshot.take(
@@ -117,6 +117,7 @@ class CopyDriver:
                 done = await self._round(snapshot, control)
                 await snapshot.close()
                 snapshot = None
+                await self._ids.dress()
                 if done:
                     return True
             return False
@@ -158,7 +159,6 @@ class CopyDriver:
             for table, name in ids.passing(self._plan, waits, await self._ids.empty(self._plan.keyspaces)).items()
             if table in pending
         }
-        self._tried.clear()
         self._board = Board(self._plan.tables, waits, stored)
         divisible = [
             plan
@@ -180,6 +180,7 @@ class CopyDriver:
                 await copies.divide(control, self._plan.workflow, plan.target, map(_piece, parts), self._attempt)
             self._board.divide(plan.target, parts)
             self._tally.begin(plan.target, snapshot.consistent_point, self._yields[plan.target])
+        await self._ids.strip(self._passing.values())
         ahead = {name: each for name, each in self._plan.keyspaces.items() if name not in self._passing.values()}
         await ids.fill(self._ids, ahead, self._source_dsn, snapshot, self._ends)
         failpoints.reached("after_id_maps")
@@ -272,7 +273,7 @@ class CopyDriver:
             pid = source.pgconn.backend_pid
             self._busy[pid] = plan.target
             way = self._passage(plan, source, target)
-            states, making = await self._ids_of(plan, part, lines)
+            states, making = self._ids_of(plan)
             copy = PartCopy(
                 plan,
                 part,
@@ -298,15 +299,12 @@ class CopyDriver:
             raise
         self._remark(plan, copy)
 
-    async def _ids_of(
-        self, plan: TablePlan, part: Part, lines: Lines
-    ) -> tuple[Mapping[str, IdState], PassingIds | None]:
+    def _ids_of(self, plan: TablePlan) -> tuple[Mapping[str, IdState], PassingIds | None]:
         """The states a part's rows are converted by, and what makes its own ids as they pass."""
         name = self._passing.get(plan.target)
-        if name is None or (plan.target, part) in self._tried:
+        if name is None:
             return self._ids.states, None
-        self._tried.add((plan.target, part))
-        making = PassingIds(self._plan.keyspaces[name], await lines.open_ids())
+        making = PassingIds(self._plan.keyspaces[name])
         return {**self._ids.states, name: making.state}, making
 
     def _passage(self, plan: TablePlan, source: Connection, target: Connection) -> Passage:

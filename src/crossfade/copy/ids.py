@@ -1,10 +1,11 @@
 """New ids during the copy: made as the rows that own them pass, or ahead of everything, or at first sight.
 
 As they pass (`PassingIds`): a map that is empty when a snapshot is taken cannot know any key of its owner's rows, and a
-key comes once, so nothing need be looked up; tables that refer to the keyspace wait for its owner. Ahead
-(`fill`): where the map holds something, or tables wait for each other in a circle, every parent gets its id before any
-table is copied. At first sight (`Ids.know`): whatever a block still does not know is looked up, and made. Refuses to
-know rows. The invariant: an entry is committed before the row that uses it (edge-cases 0.13, I1, I3).
+key comes once, so nothing need be looked up; the entries are written with the rows, in one transaction, and tables that
+refer to the keyspace wait for its owner. Ahead (`fill`): where the map holds something, or tables wait for each other
+in a circle, every parent gets its id before any table is copied. At first sight (`Ids.know`): whatever a block still
+does not know is looked up, and made. Refuses to know rows. The invariant: no row is committed before the entries it
+uses (edge-cases 0.13, I1, I3), and whoever looks something up in a map finds its indexes there.
 """
 
 from __future__ import annotations
@@ -12,16 +13,15 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Final
 
 import psycopg
 
-from crossfade import failpoints, statements
+from crossfade import statements
 from crossfade.catalog import TableName
 from crossfade.copy.lines import give_up
-from crossfade.copy.sockets import Inlet
-from crossfade.faults import Fault, Rebuild, RowRefused
+from crossfade.faults import RowRefused
 from crossfade.mapping.plan import Keyspace, OnOrphan, Plan, Remap, TablePlan
 from crossfade.session.connect import Connection, connect, server_fault
 from crossfade.source.snapshot import Snapshot, enter
@@ -31,6 +31,7 @@ from crossfade.wire.ids import allocator
 from crossfade.wire.idstate import IdState
 
 _FILL: Final = 20_000
+_GATHERED: Final = 8 * 1024 * 1024  # bytes of entries; then the rows' COPY makes a pause for them
 # New ids are integers and uuids; of the old ones these hold nothing that COPY text would escape.
 _NEVER_ESCAPED: Final = frozenset({"smallint", "integer", "bigint", "uuid"})
 
@@ -42,6 +43,30 @@ class Ids:
         self.states = states
         self.allocator = allocator
         self._lock = asyncio.Lock()
+        self._bare: set[str] = set()  # maps whose indexes are made when their owner's rows are there
+
+    async def strip(self, names: Iterable[str]) -> None:
+        """Take the indexes of empty maps away, since two made at the end cost half of two kept."""
+        for name in names:
+            assert self.allocator is not None
+            constraints = await _constraints(self.allocator, name)
+            try:
+                for constraint in constraints.values():
+                    await self.allocator.execute(statements.drop_constraint(statements.id_table(name), constraint))
+            except psycopg.errors.InsufficientPrivilege:
+                continue  # somebody else made the table: then they stay
+            self._bare.add(name)
+
+    async def dress(self) -> None:
+        """Every map has its indexes again, also those that a killed daemon left without."""
+        if self.allocator is None:
+            return
+        for name in self.states:
+            constraints = await _constraints(self.allocator, name)
+            for kind, statement in statements.id_constraints(name).items():
+                if kind not in constraints:
+                    await self.allocator.execute(statement)
+        self._bare.clear()
 
     async def know(self, wanted: Mapping[str, set[bytes]], plan: TablePlan) -> int:
         """Give every id of a block an entry before the block is converted; returns how many references had no
@@ -52,6 +77,8 @@ class Ids:
                 if not olds:
                     continue
                 assert self.allocator is not None
+                if name in self._bare:
+                    await self.dress()
                 created = await idmap.allocate_ahead(self.allocator, self.states[name], olds)
                 if plan.owns == name or not created:
                     continue
@@ -67,10 +94,11 @@ class Ids:
         return orphans
 
     async def empty(self, keyspaces: Mapping[str, Keyspace]) -> set[str]:
-        """The keyspaces whose map holds nothing."""
-        found = set()
+        """The keyspaces whose map holds nothing, and is nobody else's: none where several workflows share a target."""
+        found: set[str] = set()
+        if self.allocator is None or await _has_neighbours(self.allocator):
+            return found
         for name in keyspaces:
-            assert self.allocator is not None
             cursor = await self.allocator.execute(statements.is_empty(statements.id_table(name)))
             row = await cursor.fetchone()
             if row is not None and row[0]:
@@ -79,48 +107,39 @@ class Ids:
 
 
 class PassingIds:
-    """Entries for the keys that one part brings, on a connection and in a transaction of their own."""
+    """Entries for the keys that one part brings, gathered until its COPY has a pause for them."""
 
-    def __init__(self, keyspace: Keyspace, target: Connection) -> None:
+    def __init__(self, keyspace: Keyspace) -> None:
         self.name = keyspace.name
-        self._keyspace = keyspace
+        self.copy_in = setforms.copy_ids(keyspace)
+        self._is_escaped = keyspace.old_type not in _NEVER_ESCAPED
         made = allocator(keyspace, clock=_milliseconds, randomness=os.urandom)
         self._many = made.many
         self.state = IdState(keyspace, made)  # knows the block at hand, and is never asked for anything else
-        self._target = target
-        self._inlet = Inlet(target, is_plain=False, where=f"target crossfade.id_{self.name}")
+        self._lines: list[bytes] = []
+        self._size = 0
 
-    async def begin(self) -> None:
-        await self._target.execute("BEGIN")
-        await self._inlet.start(setforms.copy_ids(self._keyspace))
+    @property
+    def is_full(self) -> bool:
+        return self._size >= _GATHERED
 
-    async def make(self, olds: set[bytes]) -> None:
+    def make(self, olds: set[bytes]) -> None:
         """Ids for the keys of a block, known until the next one."""
         # In the order of numbers, so that the map's index grows at its end.
         ordered = sorted(sorted(olds), key=len)
         news = self._many(ordered)
         self.state.known.clear()
         self.state.known.update(zip(ordered, news, strict=True))
-        if self._keyspace.old_type not in _NEVER_ESCAPED:
+        if self._is_escaped:
             ordered = [copy_escape(old) for old in ordered]
-        lines = [b"%b\t%b\n" % pair for pair in zip(ordered, news, strict=True)]
-        await self._inlet.put(b"".join(lines))
+        lines = b"".join([b"%b\t%b\n" % pair for pair in zip(ordered, news, strict=True)])
+        self._lines.append(lines)
+        self._size += len(lines)
 
-    async def commit(self) -> None:
-        """Before the rows' own COMMIT. Raises Rebuild when another stream that shares the map was first."""
-        try:
-            await self._inlet.finish()
-            await self._target.execute("COMMIT")
-        except Fault as fault:
-            if fault.sqlstate != "23505":
-                raise
-            raise Rebuild(
-                "Some of these ids were made by somebody else; they are looked up.", where=self.name
-            ) from None
-        failpoints.reached("after_passing_ids")
-
-    def close(self) -> None:
-        self._inlet.close()
+    def take(self) -> list[bytes]:
+        """What was gathered, as COPY text for `copy_in`."""
+        lines, self._lines, self._size = self._lines, [], 0
+        return lines
 
 
 def passing(plan: Plan, waits: Mapping[TableName, set[TableName]], empty: set[str]) -> dict[TableName, str]:
@@ -144,6 +163,22 @@ def passing(plan: Plan, waits: Mapping[TableName, set[TableName]], empty: set[st
             waits[other].add(table.target)
         chosen[table.target] = table.owns
     return chosen
+
+
+async def _has_neighbours(connection: Connection) -> bool:
+    cursor = await connection.execute("SELECT count(*) > 1 FROM crossfade.progress")
+    row = await cursor.fetchone()
+    return row is None or bool(row[0])
+
+
+async def _constraints(connection: Connection, name: str) -> dict[str, str]:
+    """The names of a map's primary key ("p") and unique constraint ("u"), as far as they are there."""
+    cursor = await connection.execute(
+        "SELECT contype::text, conname FROM pg_catalog.pg_constraint WHERE contype IN ('p', 'u')"
+        " AND conrelid = to_regclass(%s)",
+        (statements.id_table(name).as_string(connection),),
+    )
+    return {str(row[0]): str(row[1]) for row in await cursor.fetchall()}
 
 
 def _refers(table: TablePlan, keyspace: str) -> bool:

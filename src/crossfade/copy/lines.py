@@ -1,6 +1,6 @@
 """A worker's connections, kept from part to part as long as all goes well.
 
-Refuses to know what travels on them. The invariant: after a fault all are closed, a COPY that still runs on the source
+Refuses to know what travels on them. The invariant: after a fault both are closed, a COPY that still runs on the source
 being cancelled first, so that its lock does not outlast us.
 """
 
@@ -23,7 +23,6 @@ class Lines:
         self._target_dsn = target_dsn
         self._source: Connection | None = None
         self._target: Connection | None = None
-        self._ids: Connection | None = None
         self.source_is_plain = False
         self.target_is_plain = False
 
@@ -40,16 +39,8 @@ class Lines:
             raise server_fault(error, where="opening the copy's connections") from None
         return self._source, self._target
 
-    async def open_ids(self) -> Connection:
-        """A second one to the target, for entries of an id map."""
-        if self._ids is None or self._ids.closed:
-            self._ids = await connect(self._target_dsn, purpose="copy ids", endpoint="target", settings=TARGET)
-        return self._ids
-
     async def give_up(self) -> None:
-        """Close all, whatever they are in the middle of."""
-        if self._ids is not None:
-            await self._ids.close()
+        """Close both, whatever they are in the middle of."""
         if self._target is not None:
             await self._target.close()
         if self._source is not None:

@@ -106,6 +106,8 @@ class PartCopy:
         self._told = time.monotonic()
         self.remarks = Remarks()
         self.orphans = 0  # references that had no parent and were given an id all the same (I3)
+        self._inlet: Inlet
+        self._written = 0
         self.has_read = False
         self.rows = 0
         self.bytes = 0
@@ -132,8 +134,6 @@ class PartCopy:
                 await source.close()
             else:
                 await source.execute("ROLLBACK")
-            if self._passing is not None:
-                await self._passing.commit()
             if failpoints.is_on("mark_apart"):
                 await target.execute("COMMIT")
                 failpoints.reached("rows_without_mark")
@@ -147,9 +147,6 @@ class PartCopy:
         except Fault as fault:
             fault.where = f"{where}: {fault.where}" if fault.where else where
             raise
-        finally:
-            if self._passing is not None:
-                self._passing.close()
 
     async def _lock(self, source: Connection) -> None:
         """ACCESS SHARE, then see whether the snapshot still shows what the table holds (G11, G12)."""
@@ -186,33 +183,52 @@ class PartCopy:
             only_rows=statements.in_range(part.column, part.lower, upper),
             is_binary=is_binary,
         ).as_bytes(source)
-        inlet = Inlet(target, is_plain=self._is_plain, where=f"target, writing {self._plan.target}")
+        self._inlet = await self._open(target)
         try:
-            if self._passing is not None:
-                await self._passing.begin()
-            await inlet.start(statements.copy_in(self._plan, is_binary=is_binary).as_bytes(target))
-            if not self._passage.is_verbatim:
-                await inlet.put(self._codec.header)
-            if self._past_libpq:
-                read = await self._past(source, query, inlet)
-            else:
-                read = await self._through(source, query, inlet)
-            if not self._passage.is_verbatim:
-                await inlet.put(self._codec.trailer)
-            written = await inlet.finish()
+            read = await (self._past(source, query) if self._past_libpq else self._through(source, query))
+            await self._shut()
         finally:
-            inlet.close()
-        if read != written:
+            self._inlet.close()
+        if read != self._written:
             raise Fault(
-                f"The source sent {read} rows and the target took {written}.",
+                f"The source sent {read} rows and the target took {self._written}.",
                 where=str(self._plan.target),
                 means="The part was rolled back.",
                 do="Look for a trigger or rule on the target table that keeps rows from being written.",
             )
-        self.rows = written
+        await self._write_ids(target)
+        self.rows = read
         self._progressed()
 
-    async def _past(self, source: Connection, query: bytes, inlet: Inlet) -> int:
+    async def _open(self, target: Connection) -> Inlet:
+        """A COPY into the table; there are several where entries of an id map go in between."""
+        is_binary = self._passage.form is Form.BINARY
+        inlet = Inlet(target, is_plain=self._is_plain, where=f"target, writing {self._plan.target}")
+        await inlet.start(statements.copy_in(self._plan, is_binary=is_binary).as_bytes(target))
+        if not self._passage.is_verbatim:
+            await inlet.put(self._codec.header)
+        return inlet
+
+    async def _shut(self) -> None:
+        if not self._passage.is_verbatim:
+            await self._inlet.put(self._codec.trailer)
+        self._written += await self._inlet.finish()
+        self._inlet.close()
+
+    async def _write_ids(self, target: Connection) -> None:
+        """The entries gathered so far, in the transaction of the rows that use them."""
+        if self._passing is None:
+            return
+        entries = Inlet(target, is_plain=False, where=f"target crossfade.id_{self._passing.name}")
+        try:
+            await entries.start(self._passing.copy_in)
+            for lines in self._passing.take():
+                await entries.put(lines)
+            await entries.finish()
+        finally:
+            entries.close()
+
+    async def _past(self, source: Connection, query: bytes) -> int:
         """Over the bare socket; returns the rows that the source says it sent."""
         outlet = Outlet(source, where=f"source, reading {self._plan.source}")
         try:
@@ -221,16 +237,16 @@ class PartCopy:
                 if self._passage.is_verbatim and self._is_plain:
                     for run in await outlet.runs():
                         self.bytes += len(run)
-                        await inlet.pass_on(run)
+                        await self._inlet.pass_on(run)
                     self.rows = outlet.messages
                 else:
-                    await self._send(await outlet.rows(), inlet)
+                    await self._send(await outlet.rows())
                 await self._pause()
             return outlet.count
         finally:
             outlet.close()
 
-    async def _through(self, source: Connection, query: bytes, inlet: Inlet) -> int:
+    async def _through(self, source: Connection, query: bytes) -> int:
         """Through libpq, a message at a time."""
         where = f"source, reading {self._plan.source}"
         source.pgconn.send_query(query)
@@ -240,7 +256,7 @@ class PartCopy:
         drain = Drain(source, where=where)
         while not drain.is_finished:
             drain.consume()
-            await self._send(drain.take(_BLOCK_ROWS, _BLOCK_BYTES), inlet)
+            await self._send(drain.take(_BLOCK_ROWS, _BLOCK_BYTES))
             await self._pause()
             if not drain.is_finished and not drain.holds_more:
                 await drain.wait(0.5)
@@ -259,7 +275,7 @@ class PartCopy:
             self._progressed()
         await asyncio.sleep(0)
 
-    async def _send(self, rows: list[bytes], inlet: Inlet) -> None:
+    async def _send(self, rows: list[bytes]) -> None:
         """Reshape a block where needed and hand it to the target; empties the block."""
         if not rows:
             return
@@ -270,15 +286,19 @@ class PartCopy:
             wanted: dict[str, set[bytes]] = {name: set() for name in self._ids.states}
             self._codec.ids_in(block, wanted)
             if self._passing is not None:
-                await self._passing.make(wanted.pop(self._passing.name))
+                self._passing.make(wanted.pop(self._passing.name))
             self.orphans += await self._ids.know(wanted, self._plan)
-            await inlet.put(self._codec.convert(block, self.remarks))
+            await self._inlet.put(self._codec.convert(block, self.remarks))
+            if self._passing is not None and self._passing.is_full:
+                await self._shut()
+                await self._write_ids(self._inlet.connection)
+                self._inlet = await self._open(self._inlet.connection)
         elif len(rows) > 1:
             data = b"".join(rows)
             rows.clear()
-            await inlet.put(data)
+            await self._inlet.put(data)
         else:  # a huge row is not copied once more
-            await inlet.put(rows.pop())
+            await self._inlet.put(rows.pop())
 
 
 async def _pages_estimated(source: Connection, plan: TablePlan) -> int:

@@ -180,7 +180,7 @@ class Inlet:
     """The target's end of a COPY FROM STDIN: whole messages past libpq where its socket is plain, data through it."""
 
     def __init__(self, connection: Connection, *, is_plain: bool, where: str) -> None:
-        self._connection = connection
+        self.connection = connection
         self._pgconn = connection.pgconn
         self._is_plain = is_plain
         self._where = where
@@ -191,7 +191,7 @@ class Inlet:
     async def start(self, query: bytes) -> None:
         """Begin; raises the server's refusal as a Fault."""
         self._pgconn.send_query(query)
-        results = await self._connection.wait(generators.execute(self._pgconn))
+        results = await self.connection.wait(generators.execute(self._pgconn))
         if results[0].status != pq.ExecStatus.COPY_IN:
             raise result_fault(results[0], where=self._where)
         self._has_begun = True
@@ -240,7 +240,7 @@ class Inlet:
             while not pgconn.put_copy_end():
                 await ready(pgconn.socket, _TICK, reading=True, writing=True)
                 pgconn.consume_input()
-            results = await self._connection.wait(generators.execute(pgconn))  # sends what is queued, too
+            results = await self.connection.wait(generators.execute(pgconn))  # sends what is queued, too
         except psycopg.OperationalError:
             raise Transient("The connection was lost.", where=self._where, means="Nothing is lost.") from None
         for result in results:

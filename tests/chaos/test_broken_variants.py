@@ -21,6 +21,9 @@ from tests.servers.daemon import Daemon
 
 pytestmark = pytest.mark.chaos
 
+# Pieces are made of what exceeds the batch, so the batch is small and the transactions are not.
+_PIECES = '[stream]\nbatch_bytes = 1024\npipe_bytes = 65536\nstatus_interval = "500ms"\n'
+
 
 def _progress(stage: Stage) -> tuple[Lsn, int]:
     with psycopg.connect(stage.world.target) as session:
@@ -81,9 +84,7 @@ def test_acknowledging_early_is_caught(tmp_path: Path) -> None:
 
 
 def test_cutting_a_transaction_in_two_is_caught(tmp_path: Path) -> None:
-    # Pieces are made of what exceeds the batch, so the batch is small and the transactions are not.
-    extra = '[stream]\nbatch_bytes = 1024\npipe_bytes = 65536\nstatus_interval = "500ms"\n'
-    with Stage(tmp_path, seed=13, extra=extra) as stage:
+    with Stage(tmp_path, seed=13, extra=_PIECES) as stage:
         stage.start(failpoints="cut_transactions")
         stage.wait_for_phase("streaming")
         wait_until(
@@ -92,8 +93,7 @@ def test_cutting_a_transaction_in_two_is_caught(tmp_path: Path) -> None:
 
 
 def test_applying_in_pieces_keeps_transactions_whole(tmp_path: Path) -> None:
-    extra = '[stream]\nbatch_bytes = 1024\npipe_bytes = 65536\nstatus_interval = "500ms"\n'
-    with Stage(tmp_path, seed=13, extra=extra) as stage:
+    with Stage(tmp_path, seed=13, extra=_PIECES) as stage:
         stage.start()
         stage.wait_for_phase("streaming")
         wait_until(lambda: stage.verdict.counts["snapshots"] > 150, "snapshots", 60)
@@ -105,7 +105,8 @@ def _passed_before_commit(stage: Stage, failpoints: str) -> tuple[Daemon, Daemon
     """A17: D1 is stopped with its rows written but not committed, loses its walsender, D2 takes over, D1 wakes up.
 
     The rows go to a table without a key, so that nothing but the compare-and-set stands between them and a duplicate;
-    D1 is stopped before it touched its position, or D2 would wait for its row lock.
+    D1 is stopped before it touched its position, or D2 would wait for its row lock: in a transaction of several pieces,
+    whose position goes out behind the last of them.
     """
     one = stage.start(failpoints=failpoints)
     stage.wait_for_phase("streaming")
@@ -113,9 +114,9 @@ def _passed_before_commit(stage: Stage, failpoints: str) -> tuple[Daemon, Daemon
     with psycopg.connect(stage.world.target) as holder, psycopg.connect(stage.world.source) as source:
         holder.execute("LOCK TABLE app.twins IN ACCESS EXCLUSIVE MODE")
         ours = holder.info.backend_pid
-        source.execute("INSERT INTO public.twins VALUES (77, 'only once', NULL)")
+        source.execute("INSERT INTO public.twins SELECT 77, 'only once', NULL FROM generate_series(1, 50)")
         source.commit()
-        stage.model.state.twins[77, "only once", None] += 1
+        stage.model.state.twins[77, "only once", None] += 50
         wait_until(lambda: stage.sessions(stage.target, f"{ours} = ANY (pg_blocking_pids(pid))"), "D1 blocked")
         (backend,) = stage.sessions(stage.target, f"{ours} = ANY (pg_blocking_pids(pid))")
         one.signal(signal.SIGSTOP)
@@ -132,7 +133,7 @@ def _passed_before_commit(stage: Stage, failpoints: str) -> tuple[Daemon, Daemon
 
 
 def test_A17_the_writer_that_was_passed_fails_its_compare_and_set(tmp_path: Path) -> None:
-    with Stage(tmp_path, seed=14) as stage:
+    with Stage(tmp_path, seed=14, extra=_PIECES) as stage:
         one, _ = _passed_before_commit(stage, "no_leader_lock")
         one.wait_for_line("moved by somebody else", timeout=30)
         one.kill9()
@@ -141,7 +142,7 @@ def test_A17_the_writer_that_was_passed_fails_its_compare_and_set(tmp_path: Path
 
 
 def test_writing_without_compare_and_set_is_caught(tmp_path: Path) -> None:
-    with Stage(tmp_path, seed=15) as stage:
+    with Stage(tmp_path, seed=15, extra=_PIECES) as stage:
         one, _ = _passed_before_commit(stage, "no_leader_lock,skip_cas")
         time.sleep(2)
         one.kill9()

@@ -15,6 +15,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, cast
+from unittest import mock
 
 import psycopg
 
@@ -120,6 +121,10 @@ class Side:
         After each stretch and after a fault that ended it, rows, position and acknowledgements must be those of one
         and the same transaction's end.
         """
+        with mock.patch.object(gather, "FEW", way.few), mock.patch.object(sets, "_COPY_FROM", way.copied):
+            return await self._apply(story, way, replica_role=replica_role)
+
+    async def _apply(self, story: Story, way: Way, *, replica_role: bool) -> Outcome:
         self.run(_EMPTY)
         if self._connection.closed:
             raise RuntimeError("the connection is gone")
@@ -139,7 +144,6 @@ class Side:
                 for (table, operation), times in event.changes.items():
                     outcome.changes[f"{table.name} {operation.name}"] += times
 
-        gather.FEW, sets._COPY_FROM = way.few, way.copied  # type: ignore[misc]
         applier, gatherer = self._applier(way, pipe, outcome, listen, replica_role=replica_role)
         empty: Shown = {name: Counter() for name in story.tables}
         after: list[Shown] = [empty]

@@ -248,6 +248,10 @@ class SetLevel:
         """Deletes, updates, inserts; where foreign keys are enforced, inserts come first and deletes last."""
         enforced = [table for table in tables if not self._replica_role and table.plan.target in self._related]
         for table in enforced:
+            if self._replaces(table):
+                # The server would say so itself, were the old row there. Where it is lost, the DELETE would find the
+                # new one, and its count would be right.
+                raise Unfit("unique", str(table.plan.target))
             self._insert(table, work)
         for table in reversed(tables):
             if table not in enforced:
@@ -264,6 +268,19 @@ class SetLevel:
                 self._insert(table, work)
         for table in reversed(enforced):
             self._delete(table, work)
+
+    def _replaces(self, table: TableChanges) -> bool:
+        """Some row is deleted and another takes its key."""
+        deletes, inserts = table.rows.deletes, table.rows.inserts
+        if not deletes.offsets or not inserts.offsets:
+            return False
+        keys, encoder, remarks = setforms.key_places(table.plan), table.encoder, Remarks()
+
+        def named(rows: Rows) -> set[tuple[bytes, ...]]:
+            each = zip(rows.frames, rows.offsets, strict=True)
+            return {tuple(encoder.arrays(Rows([frame], [at]), keys, remarks)) for frame, at in each}
+
+        return not named(deletes).isdisjoint(named(inserts))
 
     def _delete(self, table: TableChanges, work: _Work) -> None:
         rows = table.rows.deletes

@@ -327,14 +327,13 @@ class Applier:
 
     async def _next_piece(self) -> Batch | None:
         while True:
-            if self._is_paused():
-                # An open transaction holds locks; it is given back, and read again after `resume`.
-                raise Rebuild("Paused in the middle of a large transaction.", where="target")
             try:
                 await asyncio.wait_for(self._gatherer.ready(), 1.0)
                 break
             except TimeoutError:
-                continue
+                if self._is_paused():
+                    # An open transaction holds locks; it is given back, and read again after `resume`.
+                    raise Rebuild("Paused in the middle of a large transaction.", where="target") from None
         item = self._gatherer.take()
         if isinstance(item, EndOfStream):
             return None

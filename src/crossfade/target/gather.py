@@ -71,6 +71,7 @@ class Gatherer:
         self._closed: Ready | None = None
         self._open: _Open | None = None
         self._is_folding = False
+        self._since = 0  # frames folded since others had their turn
         self._arrived = asyncio.Event()
         self._room = asyncio.Event()
 
@@ -149,13 +150,16 @@ class Gatherer:
         del piece
         if not opened.reason and opened.changes >= self._few:
             self._is_folding = True
-            for _ in self._slices(opened):
-                await asyncio.sleep(0)
+            for frames in self._slices(opened):
+                self._since += frames
+                if self._since >= _SLICE:  # not for each of many small transactions
+                    self._since = 0
+                    await asyncio.sleep(0)
             self._is_folding = False
         self._arrived.set()
 
-    def _slices(self, opened: _Open) -> Iterator[None]:
-        """Fold what is not folded yet, giving way now and then.
+    def _slices(self, opened: _Open) -> Iterator[int]:
+        """Fold what is not folded yet; yields how many frames it has been, so that others may run now and then.
 
         What cannot be folded is for the exact path, which finds the same and says it at the right place.
         """
@@ -164,8 +168,11 @@ class Gatherer:
                 piece = opened.pieces[opened.folded]
                 skip = self._describe(opened, piece)
                 for start in range(0, len(piece.frames), _SLICE):
-                    fold(piece.frames[start : start + _SLICE], opened.tables, skip)
-                    yield
+                    frames = (
+                        piece.frames[start : start + _SLICE] if start or len(piece.frames) > _SLICE else piece.frames
+                    )
+                    fold(frames, opened.tables, skip)
+                    yield len(frames)
                 opened.folded += 1
         except Fault:
             opened.reason = "refused"

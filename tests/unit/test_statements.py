@@ -81,7 +81,7 @@ def test_C7_without_a_unique_key_one_row_is_picked_and_null_equals_null() -> Non
 
 @pytest.mark.parametrize("kind", ["json", "jsonpath", "point", "box", "xml", "json[]", "<c>app.pair", "<d>app.doc"])
 def test_D10_types_without_an_equality_of_values_are_compared_as_text(kind: str) -> None:
-    """The parameter's own type is said, where that can be sent in binary: as a text its bytes would mean another value."""
+    """The parameter's own type is said where that can be sent in binary: as text its bytes would mean another value."""
     made = statements.delete(plan("a int", f"b {kind}", pk=None)).decode()
     parameter = "$2" if kind.startswith("<") else f"$2::{kind}"
     assert f'"b"::text IS NOT DISTINCT FROM {parameter}::text' in made

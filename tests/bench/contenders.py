@@ -8,6 +8,7 @@ no process running.
 from __future__ import annotations
 
 import abc
+import threading
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Final, LiteralString
@@ -162,6 +163,10 @@ class Pglogical(Contender):
         side.execute(statement, values)
 
 
+# Contenders are prepared side by side, and a server refuses two grants on one object at once.
+_GRANTING: Final = threading.Lock()
+
+
 class Crossfade(Contender):
     """`crossfade run` as an operator starts it, with the roles of deploy/sql and default settings."""
 
@@ -179,7 +184,8 @@ class Crossfade(Contender):
 
     def configure(self) -> None:
         """Grants and configuration, for tables that are there."""
-        self.databases.grant()
+        with _GRANTING:
+            self.databases.grant()
         self.workspace.write(self.shape.mapping, extra=self._settings)
 
     def prepare(self) -> None:

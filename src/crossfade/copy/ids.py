@@ -26,14 +26,11 @@ from crossfade.mapping.plan import Keyspace, OnOrphan, Plan, Remap, TablePlan
 from crossfade.session.connect import Connection, connect, server_fault
 from crossfade.source.snapshot import Snapshot, enter
 from crossfade.target import idmap, setforms
-from crossfade.wire.fields import copy_escape
 from crossfade.wire.ids import allocator
 from crossfade.wire.idstate import IdState
 
 _FILL: Final = 20_000
 _GATHERED: Final = 8 * 1024 * 1024  # bytes of entries; then the rows' COPY makes a pause for them
-# New ids are integers and uuids; of the old ones these hold nothing that COPY text would escape.
-_NEVER_ESCAPED: Final = frozenset({"smallint", "integer", "bigint", "uuid"})
 
 
 class Ids:
@@ -112,7 +109,6 @@ class PassingIds:
     def __init__(self, keyspace: Keyspace) -> None:
         self.name = keyspace.name
         self.copy_in = setforms.copy_ids(keyspace)
-        self._is_escaped = keyspace.old_type not in _NEVER_ESCAPED
         made = allocator(keyspace, clock=_milliseconds, randomness=os.urandom)
         self._many = made.many
         self.state = IdState(keyspace, made)  # knows the block at hand, and is never asked for anything else
@@ -130,9 +126,7 @@ class PassingIds:
         news = self._many(ordered)
         self.state.known.clear()
         self.state.known.update(zip(ordered, news, strict=True))
-        if self._is_escaped:
-            ordered = [copy_escape(old) for old in ordered]
-        lines = b"".join([b"%b\t%b\n" % pair for pair in zip(ordered, news, strict=True)])
+        lines = idmap.copy_lines(ordered, news)
         self._lines.append(lines)
         self._size += len(lines)
 

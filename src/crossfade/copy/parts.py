@@ -118,13 +118,6 @@ class Board:
         self._parts: dict[TableName, dict[Part, PartState]] = {}
         self._is_stale: set[TableName] = set()
 
-    def renew(self) -> None:
-        """Another snapshot: nothing runs, and what is not done has no parts any more."""
-        for name, state in self.states.items():
-            self.states[name] = phases.advance(state, phases.SnapshotRenewed())
-        self._parts.clear()
-        self._is_stale.clear()
-
     def divide(self, table: TableName, parts: Sequence[Part]) -> None:
         """How a pending table is cut at this snapshot; before its first part starts."""
         if table in self._parts or self.states[table] is not State.PENDING:

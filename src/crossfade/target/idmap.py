@@ -49,15 +49,8 @@ async def load(connection: Connection, state: IdState, olds: Collection[bytes]) 
     state.learn_absent(missing)
 
 
-async def load_all(connection: Connection, states: Mapping[str, IdState], wanted: Mapping[str, set[bytes]]) -> None:
-    """`load` for every keyspace that has something to ask."""
-    for name, olds in wanted.items():
-        if olds:
-            await load(connection, states[name], olds)
-
-
 async def look_up(pipeline: Pipeline, states: Mapping[str, IdState], wanted: Mapping[str, set[bytes]]) -> None:
-    """The same in one round trip for all keyspaces, for many ids."""
+    """`load` in one round trip for all keyspaces, for many ids."""
     asked: list[tuple[IdState, set[bytes]]] = []
     calls: list[Statement] = []
     for name, olds in wanted.items():
@@ -154,8 +147,10 @@ async def write(pipeline: Pipeline, states: Mapping[str, IdState]) -> int:
 
 
 async def _copy(pipeline: Pipeline, keyspace: Keyspace, run: Created) -> None:
-    lines = [b"%b\t%b\n" % (copy_escape(old), copy_escape(new)) for old, new in zip(run.olds, run.news, strict=True)]
-    chunks = (b"".join(lines[start : start + _CHUNK]) for start in range(0, len(lines), _CHUNK))
+    chunks = (
+        copy_lines(run.olds[start : start + _CHUNK], run.news[start : start + _CHUNK])
+        for start in range(0, len(run.olds), _CHUNK)
+    )
     try:
         await pipeline.copy(setforms.copy_ids(keyspace), chunks)
     except StatementFailed as failed:
@@ -164,8 +159,11 @@ async def _copy(pipeline: Pipeline, keyspace: Keyspace, run: Created) -> None:
         raise
 
 
-def _lines(olds: Sequence[bytes], news: Sequence[bytes]) -> bytes:
-    """COPY text; most ids have nothing in them to be escaped, which is seen for all of them at once."""
+def copy_lines(olds: Sequence[bytes], news: Sequence[bytes]) -> bytes:
+    """Entries as COPY text for `setforms.copy_ids`; most ids have nothing in them to be escaped, which is seen for all
+    of them at once."""
+    if not olds:
+        return b""
     data = b"\n".join(map(b"\t".join, zip(olds, news, strict=True)))
     is_plain = b"\\" not in data and b"\r" not in data
     if not is_plain or (data.count(b"\n"), data.count(b"\t")) != (len(olds) - 1, len(olds)):

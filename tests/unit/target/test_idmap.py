@@ -16,7 +16,7 @@ IDS = st.lists(st.text(st.characters(exclude_characters="\0", exclude_categories
 def test_copy_lines_read_back(texts: list[str]) -> None:
     olds = [text.encode() for text in texts]
     news = [b"%d" % number for number in range(len(olds))]
-    lines = idmap._lines(olds, news)
+    lines = idmap.copy_lines(olds, news)
     assert lines.endswith(b"\n")
     fields = [line.split(b"\t") for line in lines[:-1].split(b"\n")]
     assert [[copy_unescape(field) for field in line] for line in fields] == [
@@ -35,3 +35,7 @@ def test_copy_lines_read_back(texts: list[str]) -> None:
 )
 def test_arrays_hold_text_and_never_a_null(olds: list[bytes], literal: bytes) -> None:
     assert idmap._array(olds) == literal
+
+
+def test_no_ids_are_no_lines() -> None:
+    assert idmap.copy_lines([], []) == b""

@@ -255,7 +255,6 @@ class PartCopy:
             raise result_fault(results[0], where=where)
         drain = Drain(source, where=where)
         while not drain.is_finished:
-            drain.consume()
             await self._send(drain.take(_BLOCK_ROWS, _BLOCK_BYTES))
             await self._pause()
             if not drain.is_finished and not drain.holds_more:

@@ -1,9 +1,9 @@
 """Reading COPY data from a socket without waiting for each message.
 
-One wake-up takes what the socket holds, as a list (`take`) or one by one (`frames`), and a tick or a kick ends a wait
-empty-handed: nothing ever wraps a read in a timeout, since cancelling one would make the driver cancel the
-server's work and might lose a frame already read. Refuses to know what the frames mean. The invariant: while nobody
-waits for the socket nobody reads it, so a caller that stops asking applies back-pressure.
+One wake-up takes what the socket holds, as a list, and a tick or a kick ends a wait empty-handed: nothing ever wraps a
+read in a timeout, since cancelling one would make the driver cancel the server's work and might lose a frame already
+read. Refuses to know what the frames mean. The invariant: while nobody waits for the socket nobody reads it, so a
+caller that stops asking applies back-pressure.
 
 PostgreSQL: libpq-copy ("PQgetCopyData"), libpq-async ("PQconsumeInput"). socket(7): "SO_RCVLOWAT".
 """
@@ -14,7 +14,6 @@ import asyncio
 import contextlib
 import os
 import socket
-from collections.abc import Iterator
 
 import psycopg
 from psycopg import pq
@@ -33,7 +32,6 @@ class Drain:
         self._is_ending = False
         self._gathers = 1
         self._is_exhausted = True  # libpq holds nothing complete that was not handed out
-        self._is_due = False
         self.is_finished = False
 
     def kick(self) -> None:
@@ -64,48 +62,11 @@ class Drain:
         with socket.socket(fileno=os.dup(self._pgconn.socket)) as shared, contextlib.suppress(OSError):
             shared.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, most)
 
-    def consume(self) -> None:
-        """Take what has arrived, now or as soon as `frames` has handed out what was taken before. Raises Transient when
-        the connection is gone."""
-        # libpq doubles its buffer when it is asked while that is full: a reader whose pipe has room for a few frames at
-        # a time would make it hold the whole backlog.
-        self._is_due = not self._is_exhausted
-        if not self._is_due:
-            self._consume()
-
     def _consume(self) -> None:
-        self._is_due = False
         try:
             self._pgconn.consume_input()
         except psycopg.OperationalError:
             raise Transient("The connection was lost.", where=self._where, means="Nothing is lost.") from None
-
-    def frames(self) -> Iterator[memoryview]:
-        """Every complete message; ends when more must arrive, or with `is_finished` set at the end of the COPY.
-
-        Raises the server's error as a Fault.
-        """
-        self._is_exhausted = False
-        while not self._is_ending:
-            try:
-                size, frame = self._pgconn.get_copy_data(1)
-            except psycopg.OperationalError:
-                raise self._ended() from None
-            if size > 0:
-                # Nothing here may hold a frame while whoever took it works: one may be hundreds of megabytes.
-                handed = [frame]
-                del frame
-                yield handed.pop()
-                continue
-            if size == 0 and self._is_due:
-                self._consume()
-                continue
-            if size == 0:
-                self._is_exhausted = True
-                return
-            self._is_ending = True
-        self._is_exhausted = True
-        self._finish()
 
     @property
     def holds_more(self) -> bool:

@@ -9,7 +9,7 @@ was compiled for, `shape` has seen to.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Mapping, MutableSequence, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from crossfade.faults import ProtocolViolation, RowRefused
@@ -18,7 +18,7 @@ from crossfade.pgoutput.messages import UNCHANGED, Cell, Form, Relation, TextCel
 from crossfade.wire import shape
 from crossfade.wire.cells import id_reader, id_writer, instant_of, widener
 from crossfade.wire.constants import binary_constant
-from crossfade.wire.fields import copy_escape, copy_unescape, timestamp_to_utc
+from crossfade.wire.fields import timestamp_to_utc
 from crossfade.wire.idstate import IdState
 from crossfade.wire.remarks import Remarks
 from crossfade.wire.zones import Zone
@@ -303,78 +303,3 @@ def _wide_key(plan: TablePlan) -> RowRefused:
         do=f"On the source: ALTER TABLE {plan.source} REPLICA IDENTITY FULL; then `crossfade teardown`, empty the"
         " target tables, `crossfade run`.",
     )
-
-
-class CopyCodec:
-    """COPY text lines of one table to those of its target: the same rules, the same functions as the stream."""
-
-    def __init__(self, plan: TablePlan, ids: Mapping[str, IdState], zones: Mapping[str, Zone]) -> None:
-        self.plan = plan
-        self._ids = ids
-        copied = [column.name for column in plan.source_columns if column.name in plan.used]
-        order = {name: at for at, name in enumerate(copied)}
-        self._feeds = tuple(
-            (
-                order[column.source.name] if column.source is not None else -1,
-                _converter(column, zones, Form.TEXT),
-                column.rule.keyspace if isinstance(column.rule, Remap) else "",
-                _copy_const(column),
-            )
-            for column in plan.columns
-        )
-        self.is_verbatim = [feed[0] for feed in self._feeds] == list(range(len(order))) and not any(
-            feed[1] or feed[2] for feed in self._feeds
-        )
-
-    def ids_in(self, rows: Sequence[bytes], into: Mapping[str, set[bytes]]) -> None:
-        """Every old id of a block of lines, by keyspace."""
-        wanted = [(position, keyspace) for position, _, keyspace, _ in self._feeds if keyspace]
-        if not wanted:
-            return
-        for line in rows:
-            fields = line[:-1].split(b"\t")
-            for position, keyspace in wanted:
-                old = copy_unescape(fields[position])
-                if old is not None:
-                    into[keyspace].add(old)
-
-    def convert(self, rows: MutableSequence[bytes], remarks: Remarks) -> None:
-        """Convert the lines in place; every id must be known by now. Raises RowRefused.
-
-        In place, so that a huge line is not held any longer than it takes to write its successor.
-        """
-        for at in range(len(rows)):
-            rows[at] = self._converted(rows[at], remarks)
-
-    def _converted(self, line: bytes, remarks: Remarks) -> bytes:
-        fields = line[:-1].split(b"\t")
-        made: list[bytes] = []  # cells and what ends each, so that one join makes the line
-        for at, (position, convert, keyspace, const) in enumerate(self._feeds):
-            if position < 0:
-                made += const, b"\t"
-                continue
-            cell = fields[position]
-            if cell != b"\\N":
-                if keyspace:
-                    old = copy_unescape(cell)
-                    found = self._ids[keyspace].resolve_new(old) if old is not None else None
-                    assert found is not None, "ids are loaded before rows are converted"
-                    cell = copy_escape(found)
-                elif convert is not None:
-                    try:
-                        cell, note = convert(cell)
-                    except RowRefused as fault:
-                        fault.where = f"{self.plan.source}, column {self.plan.columns[at].target.name}"
-                        raise
-                    if note:
-                        remarks.clock[note] += 1
-            made += cell, b"\t"
-        if made:
-            made[-1] = b"\n"
-        return b"".join(made) or b"\n"
-
-
-def _copy_const(column: ColumnPlan) -> bytes:
-    if isinstance(column.rule, Const) and column.rule.text is not None:
-        return copy_escape(column.rule.text.encode())
-    return b"\\N"

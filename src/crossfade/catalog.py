@@ -64,6 +64,7 @@ class Column:
     `type_kind` is pg_type.typtype (b base, e enum, d domain, c composite, r range, m multirange), and
     `element_type_kind` the same for an array's element ('' when it is no array).
     `identity` is '', 'a' (ALWAYS) or 'd' (BY DEFAULT); `generated` is '', 's' (stored) or 'v' (virtual).
+    `labels` are those of an enum, or of the enum an array holds, in their order.
     """
 
     name: str
@@ -79,6 +80,7 @@ class Column:
     identity: str
     generated: str
     storage: str
+    labels: tuple[str, ...] = ()
 
     @property
     def is_generated(self) -> bool:
@@ -197,11 +199,12 @@ class Table:
 
 @dataclass(frozen=True, slots=True)
 class Catalog:
-    """The user tables of one database. `version` is server_version_num (150018, 180006)."""
+    """The user tables of one database, and the names of its sequences. `version` is server_version_num (150018)."""
 
     version: int
     database: str
     tables: Mapping[TableName, Table]
+    sequences: frozenset[TableName] = frozenset()
 
     @property
     def major(self) -> int:

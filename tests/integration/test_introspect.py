@@ -60,7 +60,8 @@ async def test_no_privilege_is_needed_and_our_own_schemas_are_left_out(databases
 
 async def test_columns_types_and_what_the_server_fills_by_itself(databases: Databases) -> None:
     databases.source.execute("""
-        CREATE TYPE mood AS ENUM ('glad');
+        CREATE TYPE mood AS ENUM ('sad', 'glad');
+        ALTER TYPE mood ADD VALUE 'so-so' BEFORE 'glad';
         CREATE DOMAIN strict AS text NOT NULL;
         CREATE DOMAIN stricter AS strict DEFAULT 'x';
         CREATE TABLE t (
@@ -69,7 +70,12 @@ async def test_columns_types_and_what_the_server_fills_by_itself(databases: Data
             ts timestamp(3), s serial, g int GENERATED ALWAYS AS (1 + 1) STORED);
         ALTER TABLE t DROP COLUMN gone;
     """)
-    columns = {column.name: column for column in table_of(await photograph(databases.source), "t").columns}
+    catalog = await photograph(databases.source)
+    columns = {column.name: column for column in table_of(catalog, "t").columns}
+    assert {name: one.labels for name, one in columns.items() if one.labels} == dict.fromkeys(
+        ("m", "ms"), ("sad", "so-so", "glad")
+    )
+    assert TableName("public", "t_s_seq") in catalog.sequences
     assert "gone" not in columns
     assert (columns["id"].identity, columns["by_default"].identity, columns["v"].identity) == ("a", "d", "")
     assert (columns["v"].type_name, columns["v"].base_type) == ("character varying(20)", "character varying")

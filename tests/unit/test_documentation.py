@@ -13,7 +13,7 @@ from pydantic import BaseModel
 from crossfade.cli import exits
 from crossfade.cli.commands import app
 from crossfade.faults import Fault, Policy
-from crossfade.mapping import load
+from crossfade.mapping import load, loadcolumns, loadids
 from crossfade.mapping.load import load_mapping, parse_mapping
 from crossfade.settings import Settings, load_settings
 from crossfade.telemetry.document import StatusDocument
@@ -150,8 +150,8 @@ def test_every_example_of_a_mapping_can_be_read(number: int) -> None:
 
 
 def test_every_word_of_the_mapping_is_documented() -> None:
-    words = {*load._TOP, *load._ID_KEYS, *load._POLICY_KEYS, *load._TABLE_KEYS, *load._COLUMN_KEYS}
-    words |= {*load._LATER_TABLE, *load._LATER_COLUMN, *load._LATER_ID}
+    words = {*load._TOP, *loadids.ID_KEYS, *load._POLICY_KEYS, *load._TABLE_KEYS, *loadcolumns.COLUMN_KEYS}
+    words |= {*load._LATER_TABLE, *loadcolumns.LATER_COLUMN, *loadids.LATER_ID}
     text = MAPPING.read_text()
     assert {word for word in words if re.search(rf"\b{word}\b", text) is None} == set()
 

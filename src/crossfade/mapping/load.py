@@ -7,78 +7,38 @@ is only made of a file without a single problem.
 
 from __future__ import annotations
 
-import enum
-import functools
-import re
-import zoneinfo
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Final, TypeVar
+from typing import Final
 
 from crossfade.catalog import TableName
 from crossfade.faults import Misconfigured
+from crossfade.mapping.loadcolumns import ColumnReading
 from crossfade.mapping.places import Place, Report, did_you_mean
 from crossfade.mapping.plan import (
-    Ambiguous,
-    Const,
-    LocalTime,
-    Nonexistent,
     OnColumnAdded,
     OnMissing,
     OnOrphan,
     OnTruncate,
     Policies,
-    Remap,
-    Rule,
-    Strategy,
-    Verbatim,
 )
-from crossfade.mapping.spec import ColumnSpec, Exclusion, KeyspaceSpec, Spec, TableSpec
+from crossfade.mapping.reading import Choice
+from crossfade.mapping.spec import Exclusion, Spec, TableSpec
 from crossfade.mapping.tree import Block, Entry, Listing, Node, Scalar, describe, read_tree
 from crossfade.mapping.written import read_text
 
 _LARGEST_MIB: Final = 16
-_LONGEST_NAME: Final = 63  # bytes of a PostgreSQL identifier; the server would cut a longer one silently
-_KEYSPACE_NAME: Final = re.compile(r"[a-z_][a-z0-9_]{0,59}")  # crossfade.id_<name> must stay within 63 bytes
-_LARGEST_BY: Final = 2**63 - 1
 _OWN_SCHEMA: Final = "crossfade"
 
 _TOP: Final = ("version", "schemas", "exclude", "ids", "policies", "tables")
-_ID_KEYS: Final = ("from", "to", "strategy", "by")
 _POLICY_KEYS: Final = ("on_error", "missing_row", "source_column_added", "orphan_id", "truncate")
 _TABLE_KEYS: Final = ("from", "columns", "drop", "append_only", *_POLICY_KEYS)
-_COLUMN_KEYS: Final = ("from", "remap", "timezone", "ambiguous", "nonexistent", "const")
 
 # Constructs of the grammar that this version does not carry out yet: key -> what it is called.
 _LATER_TABLE: Final[Mapping[str, str]] = {
     "where": "row filters (where)",
     "only": "splitting a table (only)",
 }
-_LATER_COLUMN: Final[Mapping[str, str]] = {
-    "values": "value maps (values)",
-    "otherwise": "value maps (otherwise)",
-    "up": "SQL expressions (up)",
-    "down": "SQL expressions (down)",
-    "cast": "casts (cast)",
-}
-_LATER_ID: Final[Mapping[str, str]] = {
-    "sequence": "the id strategy 'sequence'",
-    "table": "the id strategy 'table'",
-}
-_NEW_TYPES: Final[Mapping[str, str]] = {
-    "uuid": "uuid",
-    "text": "text",
-    "smallint": "smallint",
-    "int2": "smallint",
-    "integer": "integer",
-    "int": "integer",
-    "int4": "integer",
-    "bigint": "bigint",
-    "int8": "bigint",
-}
-_INTEGERS: Final = frozenset({"smallint", "integer", "bigint"})
-
-_Choice = TypeVar("_Choice", bound=enum.Enum)
 
 
 def load_mapping(path: Path) -> Spec:
@@ -109,14 +69,12 @@ def parse_mapping(text: str, file: str = "mapping.yaml") -> Spec:
     return spec
 
 
-class _Reader:
+class _Reader(ColumnReading):
     """One pass over one file. Each method reads one construct, reports what is wrong and returns what it could."""
 
     def __init__(self, report: Report, file: str) -> None:
-        self._report = report
+        super().__init__(report)
         self._file = file
-        self._places: dict[str, Place] = {}
-        self._keyspace_names: tuple[str, ...] = ()
 
     # -- the file ------------------------------------------------------------------------------------------------
 
@@ -167,110 +125,6 @@ class _Reader:
             found.append(Exclusion(pattern, item.place))
         return tuple(found)
 
-    # -- ids -----------------------------------------------------------------------------------------------------
-
-    def _keyspaces(self, entry: Entry | None) -> dict[str, KeyspaceSpec]:
-        keyspaces: dict[str, KeyspaceSpec] = {}
-        rows = self._block(entry, "ids")
-        self._keyspace_names = tuple(key.key for key, _, _ in rows)
-        owners: dict[tuple[TableName, str], str] = {}
-        for key, value, path in rows:
-            if _KEYSPACE_NAME.fullmatch(key.key) is None:
-                self._problem(key.place, path, "a keyspace's name is lower case letters, digits and _, at most 60.")
-            keyspace = self._keyspace(key, value, path)
-            if keyspace is None:
-                continue
-            owner = (keyspace.owner, keyspace.column)
-            if owner in owners:
-                self._problem(key.place, path, f"{keyspace.owner}.{keyspace.column} already has ids.{owners[owner]}.")
-            owners.setdefault(owner, key.key)
-            keyspaces[key.key] = keyspace
-        return keyspaces
-
-    def _keyspace(self, key: Entry, value: Node, path: str) -> KeyspaceSpec | None:
-        if not isinstance(value, Block):
-            self._problem(value.place, path, f"expected from, to and strategy, found {describe(value)}.")
-            return None
-        entries = self._entries(value, path, _ID_KEYS, _LATER_ID)
-        for needed in ("from", "strategy"):
-            if needed not in entries:
-                self._problem(key.place, path, f"'{needed}' is missing.")
-        owner = self._owner(entries.get("from"), path)
-        strategy = self._strategy(entries.get("strategy"), path)
-        by = self._by(entries.get("by"), strategy, key, path)
-        to = self._new_type(entries.get("to"), strategy, path)
-        if owner is None or strategy is None or by is None or to is None:
-            return None
-        return KeyspaceSpec(key.key, owner[0], owner[1], to, strategy, by, key.place)
-
-    def _owner(self, entry: Entry | None, path: str) -> tuple[TableName, str] | None:
-        if entry is None:
-            return None
-        if isinstance(entry.value, Listing):
-            self._later(entry.value.place, f"{path}.from", "ids made of several columns (a list in from)")
-            return None
-        text = self._text(entry.value, f"{path}.from", "a source column such as public.users.id")
-        if text is None:
-            return None
-        parts = split_name(text)
-        if parts is None or len(parts) != 3:  # schema, table, column
-            self._problem(entry.value.place, f"{path}.from", "expected schema.table.column, such as public.users.id.")
-            return None
-        return TableName(parts[0], parts[1]), parts[2]
-
-    def _strategy(self, entry: Entry | None, path: str) -> Strategy | None:
-        if entry is None:
-            return None
-        if isinstance(entry.value, Scalar) and entry.value.text in _LATER_ID:
-            self._later(entry.value.place, f"{path}.strategy", _LATER_ID[entry.value.text])
-            return None
-        return self._choice(entry.value, f"{path}.strategy", Strategy)
-
-    def _by(self, entry: Entry | None, strategy: Strategy | None, key: Entry, path: str) -> int | None:
-        if entry is None:
-            if strategy is Strategy.OFFSET:
-                self._problem(key.place, path, "the strategy offset needs 'by', the number added to each id.")
-                return None
-            return 0
-        place = entry.value.place
-        if strategy is not None and strategy is not Strategy.OFFSET:
-            self._problem(place, f"{path}.by", f"'by' belongs to the strategy offset, not to {strategy.value}.")
-            return None
-        if not isinstance(entry.value, Scalar) or type(entry.value.value) is not int:
-            self._problem(place, f"{path}.by", f"expected a whole number, found {describe(entry.value)}.")
-            return None
-        by = entry.value.value
-        if by == 0 or abs(by) > _LARGEST_BY:
-            self._problem(place, f"{path}.by", "expected a number other than 0 that fits a bigint.")
-            return None
-        return by
-
-    def _new_type(self, entry: Entry | None, strategy: Strategy | None, path: str) -> str | None:
-        if entry is None:
-            return ""
-        text = self._text(entry.value, f"{path}.to", "a type: uuid, text, smallint, integer or bigint")
-        if text is None:
-            return None
-        place = entry.value.place
-        new_type = _NEW_TYPES.get(text.lower())
-        if new_type is None:
-            self._problem(
-                place,
-                f"{path}.to",
-                f"ids cannot become {text!r}: expected uuid, text, smallint, integer or "
-                f"bigint.{did_you_mean(text, _NEW_TYPES)}",
-            )
-            return None
-        if strategy is not None and (new_type in _INTEGERS) != (strategy is Strategy.OFFSET):
-            self._problem(
-                place,
-                f"{path}.to",
-                f"the strategy {strategy.value} makes "
-                f"{'integers' if strategy is Strategy.OFFSET else 'uuids'}, not {text}.",
-            )
-            return None
-        return new_type
-
     # -- policies ------------------------------------------------------------------------------------------------
 
     def _policies(self, entry: Entry | None) -> Policies:
@@ -292,7 +146,7 @@ class _Reader:
             truncate=self._policy(entries, path, "truncate", OnTruncate) or default.truncate,
         )
 
-    def _policy(self, entries: Mapping[str, Entry], path: str, key: str, choices: type[_Choice]) -> _Choice | None:
+    def _policy(self, entries: Mapping[str, Entry], path: str, key: str, choices: type[Choice]) -> Choice | None:
         entry = entries.get(key)
         return None if entry is None else self._choice(entry.value, f"{path}.{key}", choices)
 
@@ -381,222 +235,3 @@ class _Reader:
             return entry.value.value
         self._problem(entry.value.place, path, f"expected true or false, found {describe(entry.value)}.")
         return False
-
-    # -- columns -------------------------------------------------------------------------------------------------
-
-    def _columns(self, entry: Entry | None, path: str) -> dict[str, ColumnSpec]:
-        columns: dict[str, ColumnSpec] = {}
-        for key, value, below in self._block(entry, path, known="a block of columns"):
-            self._identifier(key.key, key.place, below)
-            column = self._column(key, value, below)
-            if column is not None:
-                columns[key.key] = column
-        return columns
-
-    def _column(self, key: Entry, value: Node, path: str) -> ColumnSpec | None:
-        if isinstance(value, Listing):
-            self._later(value.place, path, "a column made of several columns (a list)")
-            return None
-        if isinstance(value, Scalar):
-            source = self._text(value, path, "the name of a source column, or a block such as {const: 0}")
-            return None if source is None else ColumnSpec(key.key, source, None, key.place)
-        before = len(self._report.problems)
-        entries = self._entries(value, path, _COLUMN_KEYS, _LATER_COLUMN)
-        source = None
-        if (entry := entries.get("from")) is not None:
-            if isinstance(entry.value, Listing):
-                self._later(entry.value.place, f"{path}.from", "a column made of several columns (a list in from)")
-            else:
-                source = self._text(entry.value, f"{path}.from", "the name of a source column")
-        rule = self._rule(entries, key, path)
-        if len(self._report.problems) > before:
-            return None
-        if not entries:
-            self._problem(value.place, path, "this block is empty: leave the column out, or say what feeds it.")
-            return None
-        return ColumnSpec(key.key, source, rule, key.place)
-
-    def _rule(self, entries: Mapping[str, Entry], key: Entry, path: str) -> Rule | None:
-        given = [name for name in ("remap", "timezone", "const") if name in entries]
-        if len(given) > 1:
-            self._problem(
-                entries[given[1]].place, path, f"'{given[0]}' and '{given[1]}' exclude each other: choose one."
-            )
-            return None
-        if "const" in entries and "from" in entries:
-            self._problem(entries["from"].place, path, "a 'const' takes nothing from the source: remove 'from'.")
-        if "timezone" not in entries:
-            for name in ("ambiguous", "nonexistent"):
-                if name in entries:
-                    self._problem(entries[name].place, f"{path}.{name}", "this needs 'timezone' beside it.")
-        if "remap" in entries:
-            return self._remap(entries["remap"].value, f"{path}.remap")
-        if "timezone" in entries:
-            return self._local_time(entries, path)
-        if "const" in entries:
-            return self._const(entries["const"].value, f"{path}.const")
-        return None
-
-    def _remap(self, value: Node, path: str) -> Remap | Verbatim | None:
-        if isinstance(value, Scalar) and value.value is False:
-            return Verbatim()  # the old id is kept, whatever foreign keys say
-        if isinstance(value, Block):
-            self._later(value.place, path, "a remap made of several parts (a block under remap)")
-            return None
-        name = self._text(value, path, "the name of a keyspace under 'ids'")
-        if name is None:
-            return None
-        if name not in self._keyspace_names:
-            self._problem(value.place, path, f"there is no ids.{name}.{did_you_mean(name, self._keyspace_names)}")
-            return None
-        return Remap(name)
-
-    def _local_time(self, entries: Mapping[str, Entry], path: str) -> LocalTime | None:
-        value = entries["timezone"].value
-        zone = self._text(value, f"{path}.timezone", "an IANA time zone such as Europe/Berlin")
-        ambiguous = Ambiguous.LATER
-        nonexistent = Nonexistent.SHIFT
-        if (entry := entries.get("ambiguous")) is not None:
-            ambiguous = self._choice(entry.value, f"{path}.ambiguous", Ambiguous) or ambiguous
-        if (entry := entries.get("nonexistent")) is not None:
-            nonexistent = self._choice(entry.value, f"{path}.nonexistent", Nonexistent) or nonexistent
-        if zone is None:
-            return None
-        zones = _zones()
-        if zone not in zones:
-            self._problem(
-                value.place, f"{path}.timezone", f"there is no time zone {zone!r}.{did_you_mean(zone, zones)}"
-            )
-            return None
-        return LocalTime(zone, ambiguous, nonexistent)
-
-    def _const(self, value: Node, path: str) -> Const | None:
-        if not isinstance(value, Scalar):
-            self._problem(value.place, path, f"expected one value, found {describe(value)}.")
-            return None
-        return Const(const_text(value))
-
-    # -- small parts ---------------------------------------------------------------------------------------------
-
-    def _problem(self, place: Place, path: str, text: str) -> None:
-        self._report.add(place, path, text)
-
-    def _later(self, place: Place, path: str, construct: str) -> None:
-        self._problem(place, path, f"{construct}: not yet supported by this version.")
-
-    def _entries(
-        self, block: Block, path: str, known: Sequence[str], later: Mapping[str, str] | None = None
-    ) -> dict[str, Entry]:
-        """The known keys of a block; unknown ones are problems, those of later versions by their names."""
-        entries: dict[str, Entry] = {}
-        later = later or {}
-        for entry in block.entries:
-            below = f"{path}.{entry.key}" if path else entry.key
-            self._places[below] = entry.place
-            if entry.key in known:
-                entries[entry.key] = entry
-            elif entry.key in later:
-                self._later(entry.place, below, later[entry.key])
-            else:
-                self._problem(entry.place, below, f"unknown key.{_hint(entry.key, known)}")
-        return entries
-
-    def _block(self, entry: Entry | None, path: str, known: str = "a block of keys") -> list[tuple[Entry, Node, str]]:
-        """The entries of a block whose keys are names, with the path of each; nothing written is an empty block."""
-        if entry is None or (isinstance(entry.value, Scalar) and entry.value.value is None):
-            return []
-        if not isinstance(entry.value, Block):
-            self._problem(entry.value.place, path, f"expected {known}, found {describe(entry.value)}.")
-            return []
-        rows = []
-        for row in entry.value.entries:
-            below = f"{path}.{row.key}"
-            self._places[below] = row.place
-            rows.append((row, row.value, below))
-        return rows
-
-    def _list(self, entry: Entry | None, path: str) -> list[tuple[Node, str]]:
-        if entry is None or (isinstance(entry.value, Scalar) and entry.value.value is None):
-            return []
-        if not isinstance(entry.value, Listing):
-            self._problem(
-                entry.value.place,
-                path,
-                f"expected a list, found {describe(entry.value)}: put it in brackets, [like, this].",
-            )
-            return []
-        return [(item, f"{path}[{index}]") for index, item in enumerate(entry.value.items)]
-
-    def _text(self, value: Node, path: str, wanted: str) -> str | None:
-        if isinstance(value, Scalar) and isinstance(value.value, str):
-            return value.value
-        quote = ""
-        if isinstance(value, Scalar) and value.value is not None:
-            quote = f" If it is really called that, quote it: '{value.text}'."
-        self._problem(value.place, path, f"expected {wanted}, found {describe(value)}.{quote}")
-        return None
-
-    def _choice(self, value: Node, path: str, choices: type[_Choice]) -> _Choice | None:
-        words = [str(choice.value) for choice in choices]
-        text = value.text if isinstance(value, Scalar) else ""
-        for choice in choices:
-            if choice.value == text:
-                return choice
-        listed = f"{', '.join(words[:-1])} or {words[-1]}"
-        found = repr(text) if text else describe(value)
-        self._problem(value.place, path, f"expected {listed}, found {found}.{did_you_mean(text, words)}")
-        return None
-
-    def _table_name(self, text: str, place: Place, path: str) -> TableName | None:
-        parts = split_name(text)
-        if parts is None or len(parts) != 2:  # schema and table
-            self._problem(place, path, 'expected schema.table, such as public.users (a name with a dot in it: "a.b").')
-            return None
-        for part in parts:
-            self._identifier(part, place, path)
-        return TableName(parts[0], parts[1])
-
-    def _identifier(self, name: str, place: Place, path: str) -> None:
-        if not name:
-            self._problem(place, path, "a name must not be empty.")
-        elif len(name.encode("utf-8")) > _LONGEST_NAME:
-            self._problem(place, path, "a name longer than 63 bytes cannot exist in PostgreSQL.")
-
-
-@functools.cache
-def _zones() -> frozenset[str]:
-    """Names of all time zones; asking walks a directory tree."""
-    return frozenset(zoneinfo.available_timezones())
-
-
-def _hint(key: str, known: Collection[str]) -> str:
-    return did_you_mean(key, known) or f" Known here: {', '.join(known)}."
-
-
-def split_name(text: str) -> tuple[str, ...] | None:
-    """`public.users` in parts. Names are exact; one that holds a dot or a quote stands in double quotes, as in SQL.
-
-    None when a quote is not closed or a part is empty.
-    """
-    parts = re.fullmatch(r'(?:"(?:[^"]|"")+"|[^".]+)(?:\.(?:"(?:[^"]|"")+"|[^".]+))*', text)
-    if parts is None:
-        return None
-    found = re.findall(r'"(?:[^"]|"")+"|[^".]+', text)
-    return tuple(part[1:-1].replace('""', '"') if part.startswith('"') else part for part in found)
-
-
-def const_text(value: Scalar) -> str | None:
-    """A scalar as PostgreSQL's input functions read it: true and false, numbers as written, None for null."""
-    match value.value:
-        case None:
-            return None
-        case bool(truth):
-            return "true" if truth else "false"
-        case int(number):
-            return str(number)
-        case float(number) if number != number or number in (float("inf"), float("-inf")):
-            return {"inf": "Infinity", "-inf": "-Infinity"}.get(str(number), "NaN")
-        case float():
-            return value.text  # not str(number): 0.10 and twenty digits must reach a numeric as they were written
-        case str(text):
-            return text

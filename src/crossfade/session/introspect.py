@@ -10,11 +10,12 @@ PostgreSQL: catalogs ("System Catalogs"), functions-info, functions-admin ("Data
 
 from __future__ import annotations
 
+import dataclasses
 from collections import defaultdict
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from functools import partial
-from typing import Final, LiteralString, TypeVar
+from typing import Any, Final, LiteralString, TypeVar
 
 import psycopg
 from psycopg.pq import TransactionStatus
@@ -59,13 +60,14 @@ async def read_catalog(connection: Connection, *, schemas: Collection[str] | Non
 async def _read(connection: Connection, schemas: Collection[str] | None) -> Catalog:
     tables = await _rows(connection, _TableRow, _TABLES, None if schemas is None else list(schemas))
     oids = [row.relation for row in tables]
-    columns = await _by_relation(connection, Column, _COLUMNS, oids)
+    columns = await _by_relation(connection, _column, _COLUMNS, oids)
     keys = await _by_relation(connection, _key, _KEYS, oids)
     foreign_keys = await _by_relation(connection, _foreign_key, _FOREIGN_KEYS, oids)
     triggers = await _by_relation(connection, Trigger, _TRIGGERS, oids)
     leaves = await _by_relation(connection, _sized_leaf, _LEAVES, oids)
     sizes = await _sizes(connection, tables, leaves)
     database = await _rows(connection, str, "SELECT pg_catalog.current_database()::text", None)
+    sequences = await _rows(connection, TableName, _SEQUENCES, None if schemas is None else list(schemas))
     return Catalog(
         version=connection.info.server_version,
         database=database[0],
@@ -93,6 +95,7 @@ async def _read(connection: Connection, schemas: Collection[str] | None) -> Cata
             )
             for row in tables
         },
+        sequences=frozenset(sequences),
     )
 
 
@@ -168,6 +171,12 @@ class _TableRow:
     page_bytes: int
 
 
+def _column(*fields: Any) -> Column:
+    """The catalog's row, whose last field is a list."""
+    column = Column(*fields)
+    return dataclasses.replace(column, labels=tuple(column.labels))
+
+
 def _key(name: str, columns: list[str], *flags: bool) -> Key:
     return Key(name, tuple(columns), *flags)
 
@@ -227,6 +236,13 @@ _TABLES: Final = """
     ORDER BY n.nspname COLLATE "C", c.relname COLLATE "C"
     """
 
+_SEQUENCES: Final = """
+    SELECT n.nspname::text, c.relname::text
+    FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+    WHERE c.relkind = 'S' AND n.nspname !~ '^pg_' AND n.nspname NOT IN ('information_schema', 'crossfade')
+      AND (%(p)s::text[] IS NULL OR n.nspname = ANY (%(p)s::text[]))
+    """
+
 # A domain's NOT NULL and DEFAULT act on its columns as if they were the columns' own, through domains over domains.
 # An array is what has elements and no fixed length (point and name have elements too, and lengths).
 # The order is that of `Column`, after the relation.
@@ -241,7 +257,9 @@ _COLUMNS: Final = """
            a.atttypmod::int8, t.typtype::text, coalesce(e.typtype::text, ''),
            a.attnotnull OR a.atttypid IN (SELECT s.oid FROM strict_domain s),
            a.attgenerated = '' AND (a.atthasdef OR (t.typtype = 'd' AND t.typdefault IS NOT NULL)),
-           a.attidentity::text, a.attgenerated::text, a.attstorage::text
+           a.attidentity::text, a.attgenerated::text, a.attstorage::text,
+           ARRAY(SELECT l.enumlabel::text FROM pg_catalog.pg_enum l
+                 WHERE l.enumtypid = CASE WHEN e.typtype = 'e' THEN e.oid ELSE t.oid END ORDER BY l.enumsortorder)
     FROM pg_catalog.pg_attribute a
     JOIN pg_catalog.pg_type t ON t.oid = a.atttypid
     LEFT JOIN pg_catalog.pg_type e ON e.oid = t.typelem AND t.typlen = -1

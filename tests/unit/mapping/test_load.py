@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from crossfade.catalog import TableName
 from crossfade.faults import Misconfigured
-from crossfade.mapping.load import load_mapping, parse_mapping, split_name
+from crossfade.mapping.load import load_mapping, parse_mapping
 from crossfade.mapping.plan import (
     Ambiguous,
     Const,
@@ -24,6 +24,7 @@ from crossfade.mapping.plan import (
     Remap,
     Strategy,
 )
+from crossfade.mapping.reading import split_name
 
 WHOLE = """\
 version: 1

@@ -1,0 +1,146 @@
+"""The grammar of `columns`: one rule for each target column, by the words that stand in its block.
+
+Refuses to know any database. The invariant: a column is only returned when nothing in its block is a problem, and its
+rule is one alone.
+"""
+
+from __future__ import annotations
+
+import functools
+import zoneinfo
+from collections.abc import Mapping
+from typing import Final
+
+from crossfade.mapping.loadids import IdReading
+from crossfade.mapping.places import did_you_mean
+from crossfade.mapping.plan import Ambiguous, Const, LocalTime, Nonexistent, Remap, Rule, Verbatim
+from crossfade.mapping.spec import ColumnSpec
+from crossfade.mapping.tree import Block, Entry, Listing, Node, Scalar, describe
+
+COLUMN_KEYS: Final = ("from", "remap", "timezone", "ambiguous", "nonexistent", "const")
+LATER_COLUMN: Final[Mapping[str, str]] = {
+    "values": "value maps (values)",
+    "otherwise": "value maps (otherwise)",
+    "up": "SQL expressions (up)",
+    "down": "SQL expressions (down)",
+    "cast": "casts (cast)",
+}
+
+
+class ColumnReading(IdReading):
+    """Reads a block `columns`; `ids` must have been read before."""
+
+    def _columns(self, entry: Entry | None, path: str) -> dict[str, ColumnSpec]:
+        columns: dict[str, ColumnSpec] = {}
+        for key, value, below in self._block(entry, path, known="a block of columns"):
+            self._identifier(key.key, key.place, below)
+            column = self._column(key, value, below)
+            if column is not None:
+                columns[key.key] = column
+        return columns
+
+    def _column(self, key: Entry, value: Node, path: str) -> ColumnSpec | None:
+        if isinstance(value, Listing):
+            self._later(value.place, path, "a column made of several columns (a list)")
+            return None
+        if isinstance(value, Scalar):
+            source = self._text(value, path, "the name of a source column, or a block such as {const: 0}")
+            return None if source is None else ColumnSpec(key.key, source, None, key.place)
+        before = len(self._report.problems)
+        entries = self._entries(value, path, COLUMN_KEYS, LATER_COLUMN)
+        source = None
+        if (entry := entries.get("from")) is not None:
+            if isinstance(entry.value, Listing):
+                self._later(entry.value.place, f"{path}.from", "a column made of several columns (a list in from)")
+            else:
+                source = self._text(entry.value, f"{path}.from", "the name of a source column")
+        rule = self._rule(entries, key, path)
+        if len(self._report.problems) > before:
+            return None
+        if not entries:
+            self._problem(value.place, path, "this block is empty: leave the column out, or say what feeds it.")
+            return None
+        return ColumnSpec(key.key, source, rule, key.place)
+
+    def _rule(self, entries: Mapping[str, Entry], key: Entry, path: str) -> Rule | None:
+        given = [name for name in ("remap", "timezone", "const") if name in entries]
+        if len(given) > 1:
+            self._problem(
+                entries[given[1]].place, path, f"'{given[0]}' and '{given[1]}' exclude each other: choose one."
+            )
+            return None
+        if "const" in entries and "from" in entries:
+            self._problem(entries["from"].place, path, "a 'const' takes nothing from the source: remove 'from'.")
+        if "timezone" not in entries:
+            for name in ("ambiguous", "nonexistent"):
+                if name in entries:
+                    self._problem(entries[name].place, f"{path}.{name}", "this needs 'timezone' beside it.")
+        if "remap" in entries:
+            return self._remap(entries["remap"].value, f"{path}.remap")
+        if "timezone" in entries:
+            return self._local_time(entries, path)
+        if "const" in entries:
+            return self._const(entries["const"].value, f"{path}.const")
+        return None
+
+    def _remap(self, value: Node, path: str) -> Remap | Verbatim | None:
+        if isinstance(value, Scalar) and value.value is False:
+            return Verbatim()  # the old id is kept, whatever foreign keys say
+        if isinstance(value, Block):
+            self._later(value.place, path, "a remap made of several parts (a block under remap)")
+            return None
+        name = self._text(value, path, "the name of a keyspace under 'ids'")
+        if name is None:
+            return None
+        if name not in self._keyspace_names:
+            self._problem(value.place, path, f"there is no ids.{name}.{did_you_mean(name, self._keyspace_names)}")
+            return None
+        return Remap(name)
+
+    def _local_time(self, entries: Mapping[str, Entry], path: str) -> LocalTime | None:
+        value = entries["timezone"].value
+        zone = self._text(value, f"{path}.timezone", "an IANA time zone such as Europe/Berlin")
+        ambiguous = Ambiguous.LATER
+        nonexistent = Nonexistent.SHIFT
+        if (entry := entries.get("ambiguous")) is not None:
+            ambiguous = self._choice(entry.value, f"{path}.ambiguous", Ambiguous) or ambiguous
+        if (entry := entries.get("nonexistent")) is not None:
+            nonexistent = self._choice(entry.value, f"{path}.nonexistent", Nonexistent) or nonexistent
+        if zone is None:
+            return None
+        zones = _zones()
+        if zone not in zones:
+            self._problem(
+                value.place, f"{path}.timezone", f"there is no time zone {zone!r}.{did_you_mean(zone, zones)}"
+            )
+            return None
+        return LocalTime(zone, ambiguous, nonexistent)
+
+    def _const(self, value: Node, path: str) -> Const | None:
+        if not isinstance(value, Scalar):
+            self._problem(value.place, path, f"expected one value, found {describe(value)}.")
+            return None
+        return Const(const_text(value))
+
+
+@functools.cache
+def _zones() -> frozenset[str]:
+    """Names of all time zones; asking walks a directory tree."""
+    return frozenset(zoneinfo.available_timezones())
+
+
+def const_text(value: Scalar) -> str | None:
+    """A scalar as PostgreSQL's input functions read it: true and false, numbers as written, None for null."""
+    match value.value:
+        case None:
+            return None
+        case bool(truth):
+            return "true" if truth else "false"
+        case int(number):
+            return str(number)
+        case float(number) if number != number or number in (float("inf"), float("-inf")):
+            return {"inf": "Infinity", "-inf": "-Infinity"}.get(str(number), "NaN")
+        case float():
+            return value.text  # not str(number): 0.10 and twenty digits must reach a numeric as they were written
+        case str(text):
+            return text

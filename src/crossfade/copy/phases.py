@@ -1,9 +1,10 @@
 """The states of a table's copy, and which table may be copied next. Thinking only: the driver performs.
 
 Words are PostgreSQL's where it has them (pg_subscription_rel): a table is `pending`, `running`, then `done`; a lock
-that somebody waits for, or a rewrite, brings it back to `pending`. Only `pending` and `done` survive a restart, in
-`crossfade.copy_tables`, because a table's rows and its done-mark are one target transaction (G5). Refuses to know
-connections. The invariant: a done table is never copied again.
+that somebody waits for brings it back to `pending`, and a rewrite makes it `stale` until the copy is begun anew at
+another snapshot. Only `pending` and `done` survive that, in `crossfade.copy_tables`, because a table's rows and its
+done-mark are one target transaction (G5). Refuses to know connections. The invariant: a done table is never copied
+again.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ class State(enum.Enum):
     PENDING = "pending"
     RUNNING = "running"
     DONE = "done"
-    STALE = "stale"  # cannot be read at this snapshot any more; waits for the next one
+    STALE = "stale"  # cannot be read at this snapshot any more; pending again at the next one
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,21 +45,13 @@ class Rewritten:
     """The table's file is not the one the snapshot saw: it would look empty (G11)."""
 
 
-@dataclass(frozen=True, slots=True)
-class SnapshotRenewed:
-    pass
-
-
-Event = Started | Finished | Yielded | Rewritten | SnapshotRenewed
+Event = Started | Finished | Yielded | Rewritten
 
 NEXT: Final[Mapping[tuple[State, type[Event]], State]] = {
     (State.PENDING, Started): State.RUNNING,
     (State.RUNNING, Finished): State.DONE,
     (State.RUNNING, Yielded): State.PENDING,
     (State.RUNNING, Rewritten): State.STALE,
-    (State.STALE, SnapshotRenewed): State.PENDING,
-    (State.PENDING, SnapshotRenewed): State.PENDING,
-    (State.DONE, SnapshotRenewed): State.DONE,
 }
 
 

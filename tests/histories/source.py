@@ -229,16 +229,17 @@ class Source:
                 for reference in table.references:
                     if reference.parent != event.table.name:
                         continue
-                    was = event.before[event.table.key[0]]
-                    becomes = event.after[event.table.key[0]] if event.after is not None else None
+                    referred = reference.parent_columns(event.table.key[0])
+                    was = [event.before[name] for name in referred]
+                    becomes = [event.after[name] for name in referred] if event.after is not None else None
                     if was == becomes:
                         continue
-                    column = reference.column
-                    rows = [row for row in self.tables[table.name] if row.values[column] == was]
-                    if event.after is not None:
-                        self.update(table, rows, _assigning({column: becomes}))
+                    columns = reference.columns
+                    rows = [row for row in self.tables[table.name] if [row.values[name] for name in columns] == was]
+                    if becomes is not None:
+                        self.update(table, rows, _assigning(dict(zip(columns, becomes, strict=True))))
                     elif reference.on_delete == "null":
-                        self.update(table, rows, _assigning({column: None}))
+                        self.update(table, rows, _assigning(dict.fromkeys(columns)))
                     else:
                         self.delete(table, rows)
         self._is_cascading = False
@@ -247,10 +248,11 @@ class Source:
         for table in TABLES:
             for reference in table.references:
                 parent = BY_NAME[reference.parent]
-                there = {row.values[parent.key[0]] for row in self.tables[parent.name]}
+                referred = reference.parent_columns(parent.key[0])
+                there = {tuple(row.values[name] for name in referred) for row in self.tables[parent.name]}
                 for row in self.tables[table.name]:
-                    value = row.values[reference.column]
-                    if value is not None and value not in there:
+                    value = tuple(row.values[name] for name in reference.columns)
+                    if None not in value and value not in there:
                         raise Refused
 
 

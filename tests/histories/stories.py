@@ -100,6 +100,11 @@ class _Teller:
         made: Values = {}
         for at, (name, kind) in enumerate(table.columns):
             made[name] = self.value(table, name, kind, key, value + at * (1 + value % 3))
+        for reference in table.references:
+            parent = BY_NAME[reference.parent]
+            for row in self.source.tables[parent.name] if reference.also else ():
+                if row.values[parent.key[0]] == made[reference.column]:
+                    made |= {name: row.values[referred] for name, referred in reference.also}
         return made
 
     def value(self, table: TableSpec, name: str, kind: str, key: int, value: int) -> Value:
@@ -112,6 +117,8 @@ class _Teller:
             return there[value % (len(there) + 1)] if value % (len(there) + 1) < len(there) else None
         if (table.name, name) == ("loose", "owner_id"):
             return (None, _OUTSIDE, _OUTSIDE + 1)[value % 3]
+        if name == "term":
+            return value % 3
         if name in table.key or (name == "id" and table.name != "ranks"):
             return self.key_part(table, name, kind, key)
         if table.name == "ranks" and name == "id":
@@ -198,6 +205,12 @@ def _may_move(teller: _Teller, table: TableSpec) -> bool:
     return bool(table.key) and table.moves and (teller.replica_role or table.name != "stays")
 
 
+def _may_shift(teller: _Teller, table: TableSpec) -> bool:
+    """Its key is a number of its own."""
+    is_number = _may_move(teller, table) and table.kind(table.key[0]) in ("int4", "int8")
+    return is_number and table.name not in ("members", "votes")
+
+
 def _rekey(teller: _Teller, table: TableSpec, rows: list[Row], key: int, value: int) -> None:
     """Give rows another key, sometimes with other columns, sometimes without a change at all."""
     if not _may_move(teller, table):
@@ -219,20 +232,23 @@ def _move(teller: _Teller, table: TableSpec, key: int, value: int) -> None:
 
 
 def _shift(teller: _Teller, table: TableSpec, key: int, value: int) -> None:
-    """UPDATE t SET id = id + 1, met in an order in which no key is taken (C5)."""
-    if not _may_move(teller, table) or table.kind(table.key[0]) not in ("int4", "int8") or table.name == "members":
+    """UPDATE t SET id = id + 1, met in an order in which no key is taken (C5); of leaders perhaps with the term."""
+    if not _may_shift(teller, table):
         return
     column, by = table.key[0], 1 if value % 2 else -1
     rows = [row for row in teller.source.tables[table.name] if int(row.values[column] or 0) < _PARKING]
     rows.sort(key=lambda row: -by * int(row.values[column] or 0))
+    shifted = (column, "term") if table.name == "leaders" and value % 3 else (column,)
     teller.do(
-        lambda: teller.source.update(table, rows, lambda before: {**before, column: int(before[column] or 0) + by})
+        lambda: teller.source.update(
+            table, rows, lambda before: {**before, **{name: int(before[name] or 0) + by for name in shifted}}
+        )
     )
 
 
 def _swap_keys(teller: _Teller, table: TableSpec, key: int, value: int) -> None:
     """Two rows change keys by way of a third (C5)."""
-    if not _may_move(teller, table) or table.kind(table.key[0]) not in ("int4", "int8") or table.name == "members":
+    if not _may_shift(teller, table):
         return
     one, other = teller.rows(table, key), teller.rows(table, value % 9)
     if len(one) != 1 or len(other) != 1 or one[0] is other[0]:

@@ -15,11 +15,20 @@ TOASTED: Final = "~"
 
 @dataclass(frozen=True, slots=True)
 class Reference:
-    """A foreign key of one column."""
+    """A foreign key of one column to the parent's key, or of more: `also` are pairs of (its column, the parent's)."""
 
     column: str
     parent: str
     on_delete: str = "cascade"  # or "null"
+    also: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        return (self.column, *(name for name, _ in self.also))
+
+    def parent_columns(self, key: str) -> tuple[str, ...]:
+        """Those of the parent, whose key is `key`, in the order of `columns`."""
+        return (key, *(name for _, name in self.also))
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,15 +135,23 @@ TABLES: Final[tuple[TableSpec, ...]] = (
         "tagged", (("id", "int4"), ("tag_id", "text")), key=("id",), references=(Reference("tag_id", "tags"),),
         remapped=(("tag_id", "tag"),),
     ),
+    TableSpec(
+        "leaders", (("id", "int4"), ("term", "int4")), key=("id",), remapped=(("id", "leader"),), owns="leader",
+    ),
+    TableSpec(
+        "votes", (("leader_id", "int4"), ("term", "int4"), ("n", "int4")), key=("leader_id", "term"),
+        references=(Reference("leader_id", "leaders", also=(("term", "term"),)),),
+        remapped=(("leader_id", "leader"),),
+    ),
 )  # fmt: skip
 BY_NAME: Final = {table.name: table for table in TABLES}
-KEYSPACES: Final = ("owner", "ticket", "tag")
+KEYSPACES: Final = ("owner", "ticket", "tag", "leader")
 # A keyspace's owner comes with those that refer to it, and a parent with its children: for choosing some.
 FAMILIES: Final[tuple[tuple[str, ...], ...]] = (
     ("things",), ("pairs",), ("nodes",), ("parents", "children"), ("seats",), ("codes",), ("twins",), ("fulls",),
     ("logs",),
     ("shifts",), ("owners", "owned"), ("owners", "members"), ("owners", "loose"), ("kinds",), ("stays",), ("tickets",),
-    ("ranks",), ("parents", "firm"), ("rooms",), ("tags", "tagged"),
+    ("ranks",), ("parents", "firm"), ("rooms",), ("tags", "tagged"), ("leaders", "votes"),
 )  # fmt: skip
 
 SOURCE: Final = """
@@ -170,6 +187,9 @@ CREATE TABLE firm (id int PRIMARY KEY, parent_id int REFERENCES parents ON DELET
 CREATE TABLE rooms (id int PRIMARY KEY, u int, big text, EXCLUDE USING btree (u WITH =));
 CREATE TABLE tags (n int, id text PRIMARY KEY);
 CREATE TABLE tagged (id int PRIMARY KEY, tag_id text REFERENCES tags ON DELETE CASCADE ON UPDATE CASCADE);
+CREATE TABLE leaders (id int PRIMARY KEY, term int NOT NULL, UNIQUE (id, term));
+CREATE TABLE votes (leader_id int, term int, n int, PRIMARY KEY (leader_id, term),
+    FOREIGN KEY (leader_id, term) REFERENCES leaders (id, term) ON DELETE CASCADE ON UPDATE CASCADE);
 """
 
 _TARGET: Final = """
@@ -203,6 +223,9 @@ CREATE TABLE firm (id int PRIMARY KEY DEFERRABLE, parent_id int REFERENCES paren
 CREATE TABLE rooms (id int PRIMARY KEY, u int, big text, EXCLUDE USING btree (u WITH =));
 CREATE TABLE tags (n int, id uuid PRIMARY KEY);
 CREATE TABLE tagged (id int PRIMARY KEY, tag_id uuid REFERENCES tags {cascade});
+CREATE TABLE leaders (id uuid PRIMARY KEY, term int NOT NULL, UNIQUE (id, term));
+CREATE TABLE votes (leader_id uuid, term int, n int, PRIMARY KEY (leader_id, term),
+    FOREIGN KEY (leader_id, term) REFERENCES leaders (id, term) {cascade});
 """
 
 MAPPING: Final = """\
@@ -212,6 +235,7 @@ ids:
   owner: {from: public.owners.id, to: uuid, strategy: uuid7}
   ticket: {from: public.tickets.id, to: bigint, strategy: offset, by: 1000}
   tag: {from: public.tags.id, to: uuid, strategy: uuid4}
+  leader: {from: public.leaders.id, to: uuid, strategy: uuid7}
 tables:
   public.things:
     columns:
@@ -236,6 +260,12 @@ tables:
   public.tags:
     columns:
       id: {remap: tag}
+  public.leaders:
+    columns:
+      id: {remap: leader}
+  public.votes:
+    columns:
+      leader_id: {remap: leader}
   public.tickets:
     columns:
       id: {remap: ticket}

@@ -220,6 +220,17 @@ def test_moved_owners_folded_never_reach_the_exact_path(targets: Stand, monkeypa
     assert fast.reasons != {"set": 1, "exact id_moved": 1}, "test_what_forces_the_exact_path"
 
 
+def test_former_keys_forgotten_between_pieces_take_the_wrong_row(targets: Stand, monkeypatch: Patch) -> None:
+    """A cascade in a piece of its own, folded: its old image would mean the row of whoever has that key now."""
+    pair = [Step("insert", 0, 1, 0), Step("insert", 0, 2, 0), Step("insert", 1, 1, 0), Step("insert", 1, 2, 1)]
+    story = tell(["leaders", "votes"], [([pair], None), ([[Step("shift", 0, 0, 1)]], None)], replica_role=True)
+    way = Way("fast", True, EVERYTHING, 1, few=1)
+    agree(targets, story, way)
+    monkeypatch.setattr(IdState, "has_aliases", False)
+    with pytest.raises(AssertionError, match="votes: surplus"):
+        assert_end(story, targets.apply(targets.fast, story, way), is_exact=False)
+
+
 def test_deletes_after_inserts_leave_the_sets(targets: Stand, monkeypatch: Patch) -> None:
     """The server refuses such an order, so that it costs only speed: which level is reached tells it."""
     plan = sets.SetLevel._plan

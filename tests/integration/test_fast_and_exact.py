@@ -143,6 +143,18 @@ def test_what_forces_the_exact_path(targets: Stand) -> None:
     assert levels(targets, "twins", [Step("delete", 0, 0, 0)], first=FOUR) == {"set": 2, "exact no_key": 2}
 
 
+def test_I5_cascades_in_later_pieces_mean_former_keys(targets: Stand) -> None:
+    """1 becomes 2 and 2 becomes 3 in one statement, whose cascades change another key column as well: each follows in
+    a piece of its own, where the former key 2 is the new one of somebody else."""
+    pair = [insert(1), insert(2), Step("insert", 1, 1, 0), Step("insert", 1, 2, 1)]
+    plot = [([pair], None), ([[Step("shift", 0, 0, 1)]], None)]
+    story = tell(["leaders", "votes"], plot, replica_role=targets.replica_role)
+    ways = [Way("", binary, EVERYTHING, 1, few=1) for binary in (False, True)]
+    for fast in agree(targets, story, *ways):
+        assert fast.reasons["exact_pieces id_moved"] == 1
+        assert not fast.conflicts
+
+
 def test_the_fold_is_the_net_effect(targets: Stand) -> None:
     """Without a server: what a fold says of each table is what its changes do one by one."""
     if not targets.replica_role:

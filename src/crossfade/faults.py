@@ -155,6 +155,7 @@ _ROW: Final[Mapping[str, str]] = {
     "42P01": "a table is missing",
     "42703": "a column is missing",
     "428C9": "a GENERATED ALWAYS column was written",
+    "54000": "a value is beyond a limit of the target (too large for an index, for example)",
     "44000": "a view's CHECK OPTION was violated",
 }
 

@@ -54,12 +54,18 @@ class Followed:
 
     def at_once_by(self, write: Callable[[], object]) -> None:
         """The same for whatever `write` does on the source."""
+        with self.standing_still():
+            write()
+        self._wait_until_caught_up()
+
+    @contextlib.contextmanager
+    def standing_still(self) -> Iterator[None]:
+        """The daemon is stopped meanwhile, as a debugger would stop it."""
         self.daemon.signal(signal.SIGSTOP)
         try:
-            write()
+            yield
         finally:
             self.daemon.signal(signal.SIGCONT)
-        self._wait_until_caught_up()
 
     def _wait_until_caught_up(self) -> None:
         mark = self.databases.mark()

@@ -127,7 +127,8 @@ def test_C6_inserts_updates_and_deletes_are_sets(followed: Followed, way: Way) -
     followed.assert_equal("many", "log")
     taken = followed.taken_by(
         "UPDATE many SET b = b + 1, a = coalesce(a, 'null'), c = c * 2 WHERE id < 500",
-        "UPDATE many SET d = 'infinity' WHERE id = 1; DELETE FROM many WHERE id BETWEEN 991 AND 1000; INSERT INTO many VALUES (5000)",
+        "UPDATE many SET d = 'infinity' WHERE id = 1; DELETE FROM many WHERE id BETWEEN 991 AND 1000;"
+        "INSERT INTO many VALUES (5000)",
     )
     assert taken == arrays(followed, way)
     followed.assert_equal("many")
@@ -279,6 +280,23 @@ def test_H12_F31_what_the_target_refuses_is_told_by_the_exact_path(followed: Fol
     followed.resume()
     followed.assert_equal("narrow", "tru")
     assert (followed.levels() - before).total() >= 1
+
+
+def test_an_error_nobody_knows_stands_alone(followed: Followed) -> None:
+    """What comes before it in the batch becomes durable; nothing of it and nothing behind it does."""
+    followed.databases.target.execute(
+        "CREATE FUNCTION judge(n int) RETURNS boolean LANGUAGE plpgsql IMMUTABLE AS $$ BEGIN"
+        " IF n = 13013 THEN RAISE EXCEPTION 'no' USING ERRCODE = 'CF001'; END IF; RETURN true; END $$;"
+        "ALTER TABLE parents ADD CONSTRAINT judged CHECK (judge(v))"
+    )
+    with followed.standing_still():
+        for script in ("(901, 1)", "(902, 2)", "(903, 3), (904, 13013)", "(905, 5)"):
+            followed.databases.source.execute(f"INSERT INTO parents VALUES {script}")
+    assert "CF001" in followed.failure()
+    assert followed.target("SELECT id FROM parents WHERE id > 900 ORDER BY 1") == [(901,), (902,)]
+    followed.databases.target.execute("ALTER TABLE parents DROP CONSTRAINT judged")
+    followed.resume()
+    followed.assert_equal("parents")
 
 
 @pytest.mark.one_version

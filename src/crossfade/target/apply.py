@@ -198,8 +198,13 @@ class Applier:
         self._busy_since = time.monotonic()
         try:
             return await self._transaction(batch, "exact", reason)
-        except (RowRefused, PlanMismatch, Refused, Rebuild) as fault:
-            if len(batch.pieces) == 1 and not isinstance(fault, Rebuild):
+        except Rebuild:
+            pass  # ids are read again
+        except (Transient, Unreachable):
+            raise
+        except Fault as fault:
+            # Known or not: the good transactions before it become durable, and the bad one stands alone.
+            if len(batch.pieces) == 1:
                 await self._alone(batch.pieces[0], fault)
                 return 1
         for piece in batch.pieces:

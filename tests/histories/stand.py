@@ -237,7 +237,7 @@ def _readable(row: str) -> str:
     return repr(row.split(SEPARATOR)).replace(repr(NULL), "NULL")
 
 
-def _pieces(assembler: Assembler, frames: Sequence[bytes]) -> Iterator[Piece]:
+def _pieces(assembler: Assembler, frames: list[bytes]) -> Iterator[Piece]:
     """As the reader of the stream does it."""
     at = 0
     while at < len(frames):

@@ -5,9 +5,8 @@ from __future__ import annotations
 import json
 import platform
 
-from crossfade import __version__
+from crossfade import __version__, native
 from crossfade.cli import exits
-from crossfade.wire import native
 
 
 def version(json_output: bool) -> int:

@@ -15,10 +15,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
+from crossfade.copydata import HEADER, fields, head, split
 from crossfade.faults import ProtocolViolation
 
-HEADER: Final = 5  # a message's type and its length, which counts itself but not the type
-_LENGTH: Final = 4
 _DATA: Final = ord("d")
 _HEADER: Final = struct.Struct(">BI").unpack_from
 # Sent at any time, and nothing of ours: NoticeResponse, ParameterStatus, NotificationResponse.
@@ -76,22 +75,19 @@ class Walk:
             made.append((begins, at))
         return made, at
 
-    def rows(self, block: bytes, into: list[bytes]) -> int:
-        """Every whole CopyData message's payload in `block`, appended; returns where the first incomplete message
-        begins."""
-        at, stop = 0, len(block)
-        last = stop - HEADER
-        before = len(into)
-        while at <= last:
-            tag, size = _HEADER(block, at)
-            following = at + 1 + size
-            if following > stop:
+    def rows(self, block: bytearray, stop: int, into: list[bytes]) -> int:
+        """Every whole CopyData message's payload in `block[:stop]`, appended; returns where the first incomplete
+        message begins."""
+        at, before = 0, len(into)
+        while True:
+            at = split(block, at, stop, into)
+            if at + HEADER > stop:
                 break
-            if tag == _DATA:
-                into.append(block[at + HEADER : following])
-            else:
-                self._hear(tag, block[at + HEADER : following])
-            at = following
+            tag, size = head(block, at)
+            if at + size > stop:
+                break
+            self._hear(tag, bytes(block[at + HEADER : at + size]))
+            at += size
         self.messages += len(into) - before
         return at
 
@@ -101,19 +97,11 @@ class Walk:
         if tag == _COMPLETE:
             self.count = _count(payload)
         elif tag == _ERROR:
-            self.error = _fields(payload)
+            self.error = fields(payload)
         elif tag == _READY:
             self.is_over = True
         elif tag not in _ASIDE and tag != _STARTED and tag != _DONE:
             raise ProtocolViolation("not a message of COPY TO STDOUT", tag=chr(tag), offset=0)
-
-
-def size_of(block: bytes | bytearray, at: int) -> int:
-    """The length on the wire of the message that begins at `at`, all of it."""
-    size = _HEADER(block, at)[1]
-    if size < _LENGTH:
-        raise ProtocolViolation("a message shorter than its own length", tag="", offset=at)
-    return 1 + int(size)
 
 
 def _count(payload: bytes) -> int:
@@ -122,8 +110,3 @@ def _count(payload: bytes) -> int:
     if word != b"COPY" or not number.isdigit():
         raise ProtocolViolation("CommandComplete: expected COPY and a number", tag="C", offset=0)
     return int(number)
-
-
-def _fields(payload: bytes) -> dict[str, str]:
-    """An ErrorResponse's fields by their letter."""
-    return {part[:1].decode("latin-1"): part[1:].decode("utf-8", "replace") for part in payload.split(b"\0") if part}

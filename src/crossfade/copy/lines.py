@@ -11,8 +11,8 @@ import contextlib
 import psycopg
 from psycopg import pq
 
-from crossfade.copy.sockets import is_plain
 from crossfade.session.connect import TARGET, Connection, connect, server_fault
+from crossfade.session.plain import is_plain
 
 
 class Lines:

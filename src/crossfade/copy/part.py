@@ -255,7 +255,7 @@ class PartCopy:
             raise result_fault(results[0], where=where)
         drain = Drain(source, where=where)
         while not drain.is_finished:
-            await self._send(drain.take(_BLOCK_ROWS, _BLOCK_BYTES))
+            await self._send(drain.take(_BLOCK_BYTES, _BLOCK_ROWS))
             await self._pause()
             if not drain.is_finished and not drain.holds_more:
                 await drain.wait(0.5)

@@ -12,51 +12,21 @@ PostgreSQL: protocol-flow ("COPY Operations"), monitoring-stats (pg_stat_gssapi)
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
-import os
 import socket
 from typing import Final, NoReturn
 
 import psycopg
 from psycopg import generators, pq
 
-from crossfade.copy.frames import HEADER, Walk, size_of
+from crossfade.copy.frames import Walk
+from crossfade.copydata import HEADER, head
 from crossfade.faults import ProtocolViolation, Transient, from_sqlstate
 from crossfade.session.connect import Connection, result_fault
+from crossfade.session.plain import ready, second
 
 BLOCK: Final = 256 * 1024  # what is read at once; a target that is busy lets the kernel gather as much again
 _TICK: Final = 0.5
-
-
-async def is_plain(connection: Connection) -> bool:
-    """Whether the connection's socket carries the protocol's own bytes: neither TLS nor GSSAPI encryption."""
-    if connection.pgconn.ssl_in_use:
-        return False
-    cursor = await connection.execute(
-        "SELECT coalesce(bool_or(encrypted), false) FROM pg_catalog.pg_stat_gssapi WHERE pid = pg_backend_pid()"
-    )
-    row = await cursor.fetchone()
-    return row is not None and not row[0]
-
-
-async def ready(descriptor: int, tick: float, *, reading: bool = False, writing: bool = False) -> None:
-    """Until the socket can be read or written, or `tick` seconds have passed."""
-    loop = asyncio.get_running_loop()
-    woken = asyncio.Event()
-    timer = loop.call_later(tick, woken.set)
-    if reading:
-        loop.add_reader(descriptor, woken.set)
-    if writing:
-        loop.add_writer(descriptor, woken.set)
-    try:
-        await woken.wait()
-    finally:
-        timer.cancel()
-        if reading:
-            loop.remove_reader(descriptor)
-        if writing:
-            loop.remove_writer(descriptor)
 
 
 class Outlet:
@@ -76,7 +46,7 @@ class Outlet:
         self._pgconn.send_query(query)
         while self._pgconn.flush():
             await ready(self._pgconn.socket, _TICK, writing=True)
-        self._socket = _second(self._pgconn)
+        self._socket = second(self._pgconn)
 
     def close(self) -> None:
         """Let go of the socket's second descriptor; the connection is its owner's to close."""
@@ -114,17 +84,16 @@ class Outlet:
         if not stop:
             return []
         rows: list[bytes] = []
-        block = bytes(self._view[:stop])
-        at = self._walk.rows(block, rows)
-        self._kept = block[at:]
+        at = self._walk.rows(self._block, stop, rows)
+        self._kept = bytes(self._view[at:stop])
         self._check(True)
-        if len(self._kept) >= HEADER and size_of(self._kept, 0) > BLOCK // 2:
+        if len(self._kept) >= HEADER and head(self._kept, 0)[1] > BLOCK // 2:
             rows += await self._huge()
         return rows
 
     async def _huge(self) -> list[bytes]:
         """The one message that has begun, in a buffer of its own size."""
-        size = size_of(self._kept, 0)
+        size = head(self._kept, 0)[1]
         message = bytearray(size)
         message[: len(self._kept)] = self._kept
         at, self._kept = len(self._kept), b""
@@ -132,7 +101,7 @@ class Outlet:
             while at < size:
                 at += self._receive(view[at:]) or await self._nothing()
         rows: list[bytes] = []
-        self._walk.rows(bytes(message), rows)
+        self._walk.rows(message, size, rows)
         self._check(True)
         return rows
 
@@ -196,7 +165,7 @@ class Inlet:
             raise result_fault(results[0], where=self._where)
         self._has_begun = True
         if self._is_plain:
-            self._socket = _second(self._pgconn)
+            self._socket = second(self._pgconn)
 
     def close(self) -> None:
         """Let go of the socket's second descriptor; a COPY that was not finished is told so, where that is possible."""
@@ -262,10 +231,3 @@ class Inlet:
             return False
         except OSError:
             return True
-
-
-def _second(pgconn: pq.abc.PGconn) -> socket.socket:
-    """The same socket under a descriptor of our own: event loop and libpq do not get into each other's way."""
-    second = socket.socket(fileno=os.dup(pgconn.socket))
-    second.setblocking(False)
-    return second

@@ -11,7 +11,7 @@ PostgreSQL: protocol-logical-replication, "Logical Streaming Replication Protoco
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from crossfade.faults import ProtocolViolation
@@ -76,7 +76,7 @@ class Assembler:
         self._counts.clear()
         return counts
 
-    def rows(self, frames: Sequence[bytes], at: int) -> tuple[int, Piece | None]:
+    def rows(self, frames: list[bytes], at: int) -> tuple[int, Piece | None]:
         """Take the run of row messages that begins with frame `at`, if one does; returns the place of the first frame
         not taken, and a piece that became full. Raises ProtocolViolation for rows outside a transaction or of unknown
         relations."""

@@ -1,49 +1,53 @@
+# cython: language_level=3, annotation_typing=False, boundscheck=False, wraparound=False, initializedcheck=False
 """The one loop of the reader that sees every row: how far a run of row messages goes, and how many of what are in it.
 
 Refuses to know transactions, and looks no further into a message than its tag and relation. The invariant: it takes
 only frames that are XLogData with an Insert, Update or Delete in it; whatever else comes is left to the caller.
+
+Compiled where there is a compiler, see `native`; `rows.pxd` holds the types for that.
 
 PostgreSQL: protocol-logicalrep-message-formats ("Insert", "Update", "Delete").
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Final
 
-# Int8 'w' and three Int64 before the message; its tag and relation OID after that (walstream.HEADER, written out here
-# since constants of this module are what the loop is fastest with).
-_XLOG_DATA: Final = 0x77
-_TAG: Final = 25
-_STOP: Final = 30
-_INSERT: Final = 0x49
-_UPDATE: Final = 0x55
-_DELETE: Final = 0x44
-
 # What a frame costs in memory beyond its bytes: the header of a bytes object (33), what the allocator rounds up to
-# (8 on average), its place in a list that grows by an eighth (9).
+# (8 on average), its place in a list that grows by an eighth (9). The loop has the number written out.
 FRAME_OVERHEAD: Final = 50
 
 
-def take_rows(frames: Sequence[bytes], at: int, room: int, counts: dict[bytes, int]) -> tuple[int, int]:
+def take_rows(frames: list[bytes], at: int, room: int, counts: dict[bytes, int]) -> tuple[int, int]:
     """Walk the row messages from frame `at` on, until another frame comes or they hold `room` bytes.
 
     Returns the place of the first frame not taken and the bytes held by those taken. `counts` is added to: the number
     of messages by tag and relation OID, which are the first five bytes of each.
     """
     held = 0
-    size = len(frames)
-    while at < size and held < room:
+    count = len(frames)
+    known = b""  # the head of the frame before, and how many there have been of it
+    times = 0
+    while at < count and held < room:
         frame = frames[at]
-        head = frame[_TAG:_STOP]
-        if len(head) < _STOP - _TAG or frame[0] != _XLOG_DATA:
+        size = len(frame)
+        data = frame
+        # 'w' and three Int64 (walstream.HEADER), then the message's tag and the relation's OID; numbers are written out
+        # because compiled code would look a name up each time.
+        if size < 30 or data[0] != 119:
             break
-        if head in counts:
-            counts[head] += 1
-        elif head[0] == _INSERT or head[0] == _UPDATE or head[0] == _DELETE:
-            counts[head] = 1
+        if times and data[25:30] == known:
+            times += 1
         else:
-            break
-        held += len(frame) + FRAME_OVERHEAD
+            tag = data[25]
+            if tag != 73 and tag != 85 and tag != 68:  # I, U, D
+                break
+            if times:
+                counts[known] = counts.get(known, 0) + times
+            known = data[25:30]
+            times = 1
+        held += size + 50
         at += 1
+    if times:
+        counts[known] = counts.get(known, 0) + times
     return at, held

@@ -30,6 +30,8 @@ from crossfade.runtime.setup import publications
 from crossfade.runtime.state import WorkflowState
 from crossfade.runtime.stop import Stop
 from crossfade.session.connect import Connection, connect
+from crossfade.session.drain import Drain
+from crossfade.session.plain import PlainDrain, is_plain
 from crossfade.settings import Settings
 from crossfade.source import appended, slot
 from crossfade.source.stream import StreamReader
@@ -94,8 +96,10 @@ class Streaming:
         pipe = Pipe(settings.pipe_bytes)
         from_lsns = await copy.from_lsns(target, plan)
         form = self._form(replication.info.server_version, target.info.server_version)
+        where = f"source, slot {settings.slot}"
+        bare = await is_plain(replication)
         reader = StreamReader(
-            replication,
+            lambda noticed: (PlainDrain if bare else Drain)(replication, where=where, noticed=noticed),
             slot=settings.slot,
             publications=publications(plan, settings),
             form=form,

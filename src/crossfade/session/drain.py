@@ -14,25 +14,26 @@ import asyncio
 import contextlib
 import os
 import socket
+from collections.abc import Callable
+from typing import Final
 
 import psycopg
 from psycopg import pq
 
 from crossfade.faults import Transient
-from crossfade.session.connect import Connection, result_fault
+from crossfade.session.connect import Connection, result_fault, server_fault
+
+# Between two looks of the caller at its clock: a few milliseconds' worth, so that the loop stays responsive (A11).
+_MESSAGES: Final = 2000
 
 
-class Drain:
-    """The COPY-out side of one connection, owned by one task."""
+class Wakeup:
+    """Waiting for a socket, in one task: until it is readable, a tick has passed, or somebody kicks."""
 
-    def __init__(self, connection: Connection, *, where: str) -> None:
-        self._pgconn = connection.pgconn
-        self._where = where
+    def __init__(self, descriptor: int) -> None:
+        self._descriptor = descriptor
         self._woken = asyncio.Event()
-        self._is_ending = False
         self._gathers = 1
-        self._is_exhausted = True  # libpq holds nothing complete that was not handed out
-        self.is_finished = False
 
     def kick(self) -> None:
         """End the present or the next `wait` early."""
@@ -42,16 +43,15 @@ class Drain:
         """Until the socket is readable (when `reading`), `tick` seconds passed, or somebody kicked."""
         loop = asyncio.get_running_loop()
         timer = loop.call_later(tick, self._woken.set)
-        descriptor = self._pgconn.socket
         if reading:
-            loop.add_reader(descriptor, self._woken.set)
+            loop.add_reader(self._descriptor, self._woken.set)
         try:
             await self._woken.wait()
         finally:
             self._woken.clear()
             timer.cancel()
             if reading:
-                loop.remove_reader(descriptor)
+                loop.remove_reader(self._descriptor)
 
     def gather(self, most: int) -> None:
         """Let `most` bytes arrive before a wait ends by itself; 1 is at once. Kernels that cannot, do not."""
@@ -59,8 +59,57 @@ class Drain:
             return
         self._gathers = most
         # A second descriptor for the same socket: libpq's own must not be closed by us.
-        with socket.socket(fileno=os.dup(self._pgconn.socket)) as shared, contextlib.suppress(OSError):
+        with socket.socket(fileno=os.dup(self._descriptor)) as shared, contextlib.suppress(OSError):
             shared.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, most)
+
+
+class Drain(Wakeup):
+    """The COPY-out side of one connection through libpq, owned by one task. `noticed` gets severity and SQLSTATE of
+    what the server remarks."""
+
+    def __init__(
+        self, connection: Connection, *, where: str, noticed: Callable[[str, str], None] | None = None
+    ) -> None:
+        super().__init__(connection.pgconn.socket)
+        self._connection = connection
+        self._pgconn = connection.pgconn
+        self._where = where
+        self._noticed = noticed
+        self._is_ending = False
+        self._is_exhausted = True  # libpq holds nothing complete that was not handed out
+        self.is_finished = False
+
+    def close(self) -> None:
+        """Nothing is held besides the connection, which is its owner's."""
+
+    async def start(self, command: str) -> None:
+        """Send the command and wait until the server streams. Raises its refusal as a Fault."""
+        if self._noticed is not None:
+            self._connection.add_notice_handler(self._remarked)
+        try:
+            await self._connection.execute(command)
+        except psycopg.Error as error:
+            raise server_fault(error, where=self._where) from None
+
+    def _remarked(self, diagnostic: psycopg.errors.Diagnostic) -> None:
+        assert self._noticed is not None
+        self._noticed(diagnostic.severity_nonlocalized or "", diagnostic.sqlstate or "")
+
+    async def send(self, payload: bytes) -> None:
+        """One CopyData message. Raises Transient when the connection is gone."""
+        try:
+            self._pgconn.put_copy_data(payload)
+            await flush(self._connection)
+        except psycopg.OperationalError:
+            raise Transient("The connection was lost.", where=self._where) from None
+
+    async def end(self) -> None:
+        """Say that we are done; the server answers in its own time."""
+        try:
+            self._pgconn.put_copy_end()
+            await flush(self._connection)
+        except psycopg.OperationalError:
+            raise Transient("The connection was lost.", where=self._where) from None
 
     def _consume(self) -> None:
         try:
@@ -73,7 +122,7 @@ class Drain:
         """libpq may have complete messages that were not handed out."""
         return not self._is_exhausted
 
-    def take(self, most: int, most_bytes: int) -> list[bytes]:
+    def take(self, most_bytes: int, most: int = _MESSAGES) -> list[bytes]:
         """What has arrived, complete messages only, until `most` of them or `most_bytes` are reached or the socket is
         empty; each is a copy of ours. `holds_more` says that there may be more. Raises the server's error as a Fault.
         """

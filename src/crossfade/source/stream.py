@@ -9,13 +9,12 @@ PostgreSQL: protocol-replication ("START_REPLICATION"), protocol-logical-replica
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from typing import Final
-
-import psycopg
 
 from crossfade import failpoints
 from crossfade.catalog import TableName
@@ -26,16 +25,15 @@ from crossfade.lsn import Lsn
 from crossfade.pgoutput.assemble import Assembler, Piece
 from crossfade.pgoutput.messages import Commit, Form
 from crossfade.pipe import EndOfStream, Idle, Pipe
-from crossfade.session.connect import Connection, server_fault
-from crossfade.session.drain import Drain, flush
+from crossfade.session.drain import Drain
+from crossfade.session.plain import PlainDrain
 from crossfade.source.slot import quoted_name, quoted_publications
 from crossfade.walstream import Keepalive, keepalive, standby_status
 
 # How often an idle position is written to the target: each write makes WAL there, which may wake a neighbour for ever.
 _PERSIST_EVERY: Final = 10.0
-# Frames, and bytes of them, between two looks at clock and pipe: a few milliseconds' worth, so that the loop stays
-# responsive (A11). Never more than the pipe has room for.
-_FRAMES: Final = 2000
+# Bytes of frames between two looks at clock and pipe: a few milliseconds' worth, so that the loop stays responsive
+# (A11). Not more than the pipe has room for.
 _BYTES: Final = 1024 * 1024
 _ACK_EVERY: Final = 0.25
 # While a stream flows faster than this (bytes a second), a wake-up waits for so many bytes or so many seconds: one for
@@ -46,7 +44,8 @@ _GATHER_SECONDS: Final = 0.004
 
 
 class StreamReader:
-    """One START_REPLICATION, from `start` until told to stop. Not reusable. `form` is how values shall come.
+    """One START_REPLICATION, from `start` until told to stop. Not reusable. `form` is how values shall come; `drain`
+    is how they are read from the source, and hears of notices by `noticed`.
 
     `is_paused` is asked before reading on; `ends` tells that we are to stop; `applier_is_done` that the pipe's other
     end has returned after our EndOfStream.
@@ -54,7 +53,7 @@ class StreamReader:
 
     def __init__(
         self,
-        connection: Connection,
+        drain: Callable[[Callable[[str, str], None]], Drain | PlainDrain],
         *,
         slot: str,
         publications: Sequence[str],
@@ -69,7 +68,6 @@ class StreamReader:
         ends: Callable[[], bool],
         applier_is_done: Callable[[], bool],
     ) -> None:
-        self._connection = connection
         self._slot = slot
         self._publications = tuple(publications)
         self._form = form
@@ -82,7 +80,7 @@ class StreamReader:
         self._is_paused = is_paused
         self._ends = ends
         self._applier_is_done = applier_is_done
-        self._drain = Drain(connection, where=f"source, slot {slot}")
+        self._drain = drain(self._noticed)
         self._warning: Fault | None = None
         self._sent_at = 0.0
         self._sent_flush = start
@@ -104,6 +102,12 @@ class StreamReader:
 
     async def run(self) -> None:
         """Stream until told to stop; then wait for the applier, acknowledge what it made durable, and end the COPY."""
+        try:
+            await self._stream()
+        finally:
+            self._drain.close()
+
+    async def _stream(self) -> None:
         await self._begin()
         ended = False
         while True:
@@ -125,17 +129,19 @@ class StreamReader:
             self._drain.gather(_GATHER_BYTES if flows else 1)
             await self._drain.wait(_GATHER_SECONDS if flows else self._tick(), reading=reads)
         await self._send_status(reply=False)
-        await self._end()
+        with contextlib.suppress(Transient):  # a server that does not take leave is left alone
+            await self._drain.end()
 
     async def _begin(self) -> None:
-        self._connection.add_notice_handler(self._noticed)
         text = (
             f"START_REPLICATION SLOT {quoted_name(self._slot)} LOGICAL {self._start}"
             f" (proto_version '1', publication_names {quoted_publications(self._publications)}{_OPTIONS[self._form]})"
         )
         try:
-            await self._connection.execute(text)
-        except psycopg.errors.ObjectInUse:
+            await self._drain.start(text)
+        except Fault as fault:
+            if fault.sqlstate != "55006":
+                raise self._explained(fault) from None
             raise Locked(
                 "Another client streams from our slot.",
                 where=f"source, slot {self._slot}",
@@ -143,14 +149,12 @@ class StreamReader:
                 do="Nothing for the first minute; then look at pg_stat_replication on the source.",
                 sqlstate="55006",
             ) from None
-        except psycopg.Error as error:
-            raise server_fault(error, where=f"source, starting slot {self._slot}") from None
 
-    def _noticed(self, diagnostic: psycopg.errors.Diagnostic) -> None:
+    def _noticed(self, severity: str, sqlstate: str) -> None:
         # Version 18 skips a publication that is gone with a WARNING, and silently sends nothing of it (E8).
-        if diagnostic.severity_nonlocalized in {"WARNING", "ERROR"}:
+        if severity in {"WARNING", "ERROR"}:
             self._warning = Refused(
-                f"The source warned on the stream (SQLSTATE {diagnostic.sqlstate}): a publication may be missing.",
+                f"The source warned on the stream (SQLSTATE {sqlstate}): a publication may be missing.",
                 where=f"source, slot {self._slot}, publications {', '.join(self._publications)}",
                 means="Changes may have been skipped.",
                 do="`crossfade teardown`, make the publications as `crossfade check` prints, empty the target tables,"
@@ -162,7 +166,7 @@ class StreamReader:
     def _read(self) -> None:
         """Take what has arrived, up to a slice of work or a full pipe."""
         try:
-            frames = self._drain.take(_FRAMES, min(_BYTES, self._pipe.limit_bytes - self._pipe.held))
+            frames = self._drain.take(min(_BYTES, self._pipe.limit_bytes - self._pipe.held))
             keepalives = self._assemble(frames)
         except Fault as fault:
             raise self._explained(fault) from None
@@ -170,10 +174,10 @@ class StreamReader:
             raise self._warning
         if self._drain.is_finished:
             raise Transient("The source ended the stream.", where=f"slot {self._slot}", means="Nothing is lost.")
+        if self._drain.holds_more:
+            # Inside libpq, of which the socket knows nothing, or less of it than a wake-up waits for.
+            self._drain.kick()
         if frames:
-            if self._drain.holds_more:
-                # It is inside libpq, of which the socket knows nothing.
-                self._drain.kick()
             received = sum(map(len, frames))
             self._flow.saw(received)
             self.heard_at = time.monotonic()
@@ -192,7 +196,7 @@ class StreamReader:
             self._persist_now = True
             self._sent_at = 0.0
 
-    def _assemble(self, frames: Sequence[bytes]) -> int:
+    def _assemble(self, frames: list[bytes]) -> int:
         """Put the frames together and hand over what is complete; returns how many were keepalives."""
         at, keepalives = 0, 0
         while at < len(frames):
@@ -291,24 +295,12 @@ class StreamReader:
         flush_position = self._ledger.flush_position()
         failpoints.reached("before_ack")
         payload = standby_status(self._ledger.positions(), datetime.now(UTC), reply)
-        try:
-            self._connection.pgconn.put_copy_data(payload)
-            await flush(self._connection)
-        except psycopg.OperationalError:
-            raise Transient("The connection was lost.", where=f"source, slot {self._slot}") from None
+        await self._drain.send(payload)
         failpoints.reached("after_ack")
         self._sent_at = time.monotonic()
         if flush_position > self._sent_flush:
             self._sent_flush = flush_position
             self._listener(Acknowledged(flush_position))
-
-    async def _end(self) -> None:
-        """Say goodbye; a server that does not answer in a moment is left alone."""
-        try:
-            self._connection.pgconn.put_copy_end()
-            await flush(self._connection)
-        except psycopg.OperationalError:
-            return
 
 
 class _Flow:

@@ -25,7 +25,7 @@ from prometheus_client import (
     disable_created_metrics,
 )
 
-from crossfade import __version__
+from crossfade import __version__, native
 from crossfade.catalog import TableName
 from crossfade.events import (
     Acknowledged,
@@ -50,7 +50,6 @@ from crossfade.events import (
 )
 from crossfade.lsn import NOWHERE, Lsn
 from crossfade.telemetry.status import TableLookup, WatchedTable
-from crossfade.wire import native
 
 # A `_created` series beside every counter and histogram would double the bill and nobody reads them.
 disable_created_metrics()  # type: ignore[no-untyped-call]  # the library has no annotation here

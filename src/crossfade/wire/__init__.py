@@ -1,5 +1,1 @@
 """The hot path: tuples to rows, folded, converted and encoded, by position and without an object per field."""
-
-from crossfade.wire import native
-
-native.install()

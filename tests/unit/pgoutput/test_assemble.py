@@ -42,9 +42,9 @@ def truncate(*oids: int, options: int = 0) -> bytes:
     return encoder.frame(encoder.truncate(oids, options))
 
 
-def feed(assembler: Assembler, *frames: bytes) -> list[Piece]:
+def feed(assembler: Assembler, *given: bytes) -> list[Piece]:
     """As the reader does: runs of rows as far as they go, everything else one by one."""
-    pieces, at = [], 0
+    frames, pieces, at = list(given), [], 0
     while at < len(frames):
         at, piece = assembler.rows(frames, at)
         if piece is None and at < len(frames):

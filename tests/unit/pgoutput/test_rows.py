@@ -2,10 +2,18 @@
 
 from __future__ import annotations
 
+import importlib.util
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
+
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from crossfade.pgoutput.rows import FRAME_OVERHEAD, take_rows
+from crossfade import native
+from crossfade.pgoutput import rows as imported
+from crossfade.pgoutput.rows import FRAME_OVERHEAD
 from tests.unit.pgoutput import encoder
 
 ROWS = {
@@ -24,12 +32,33 @@ OTHERS = [
     b"k" + bytes(24) + encoder.insert(7, [b"1"]),
     b"",
 ]
+TakeRows = Callable[[list[bytes], int, int, dict[bytes, int]], tuple[int, int]]
+
+
+def uncompiled() -> ModuleType:
+    path = Path(native.__file__).parent / "pgoutput/rows.py"
+    spec = importlib.util.spec_from_file_location("uncompiled_rows", path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(params=["python", "compiled"], scope="module")
+def take_rows(request: pytest.FixtureRequest) -> TakeRows:
+    if request.param == "compiled" and not native.forms()["crossfade.pgoutput.rows"]:
+        pytest.skip("rows is not compiled here")
+    found: TakeRows = (imported if request.param == "compiled" else uncompiled()).take_rows
+    return found
+
+
 row = st.tuples(st.sampled_from(sorted(ROWS)), st.sampled_from([7, 8, 2**32 - 1]))
 
 
 @given(st.lists(row, max_size=20), st.sampled_from(OTHERS), st.lists(row, max_size=3), st.integers(0, 3))
 def test_a_run_ends_where_another_frame_comes(
-    rows: list[tuple[bytes, int]], other: bytes, more: list[tuple[bytes, int]], first: int
+    take_rows: TakeRows, rows: list[tuple[bytes, int]], other: bytes, more: list[tuple[bytes, int]], first: int
 ) -> None:
     frames = [encoder.frame(ROWS[tag](oid)) for tag, oid in rows]
     after = [encoder.frame(ROWS[tag](oid)) for tag, oid in more]
@@ -41,7 +70,7 @@ def test_a_run_ends_where_another_frame_comes(
     assert counts == {tag + encoder.u32(oid): taken.count((tag, oid)) for tag, oid in taken}
 
 
-def test_a_run_ends_when_there_is_no_more_room_and_goes_on_from_there() -> None:
+def test_a_run_ends_when_there_is_no_more_room_and_goes_on_from_there(take_rows: TakeRows) -> None:
     frames = [encoder.frame(encoder.insert(7, [b"x" * 100])) for _ in range(10)]
     size = len(frames[0]) + FRAME_OVERHEAD
     counts: dict[bytes, int] = {}

@@ -15,6 +15,7 @@ class Library:
     def __init__(self) -> None:
         self.held: list[memoryview] = []
         self.pgconn = self
+        self.socket = -1
         self._arriving = (memoryview(b"%d" % number) for number in itertools.count())
 
         self.looks = 0
@@ -36,7 +37,7 @@ def test_a_reader_that_takes_little_at_a_time_does_not_make_the_library_hoard() 
     drain = Drain(cast(Connection, library), where="source")
     taken = []
     for _ in range(20):
-        taken += map(int, drain.take(1, 1 << 20))
+        taken += map(int, drain.take(1 << 20, 1))
         assert len(library.held) <= 4
     assert taken == list(range(20))
 
@@ -44,9 +45,9 @@ def test_a_reader_that_takes_little_at_a_time_does_not_make_the_library_hoard() 
 def test_what_is_taken_at_once_ends_with_the_limit_and_what_the_library_holds_comes_first() -> None:
     library = Library()
     drain = Drain(cast(Connection, library), where="source")
-    taken = drain.take(3, 1 << 20)
+    taken = drain.take(1 << 20, 3)
     assert drain.holds_more
-    taken += drain.take(100, 5)
+    taken += drain.take(5, 100)
     assert [int(frame) for frame in taken] == list(range(8))
     assert all(type(frame) is bytes for frame in taken), "copies: the library's memory is given back"
     assert library.looks == 2
@@ -63,8 +64,8 @@ class Quiet(Library):
 def test_what_has_arrived_is_taken_at_once_and_nothing_more() -> None:
     library = Quiet()
     drain = Drain(cast(Connection, library), where="source")
-    assert drain.take(100, 1 << 20) == [b"0", b"1", b"2", b"3", b"4"]
+    assert drain.take(1 << 20, 100) == [b"0", b"1", b"2", b"3", b"4"]
     assert not drain.holds_more
     looks = library.looks
-    assert drain.take(100, 1 << 20) == []
+    assert drain.take(1 << 20, 100) == []
     assert library.looks == looks + 1

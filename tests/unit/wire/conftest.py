@@ -11,7 +11,7 @@ from types import ModuleType
 
 import pytest
 
-from crossfade.wire import native
+from crossfade import native
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,7 @@ def _python(name: str) -> ModuleType:
     beside = f"tests.unit.wire.uncompiled.{name}"
     if beside not in sys.modules:
         assert native.__file__ is not None
-        spec = importlib.util.spec_from_file_location(beside, Path(native.__file__).with_name(f"{name}.py"))
+        spec = importlib.util.spec_from_file_location(beside, Path(native.__file__).parent / "wire" / f"{name}.py")
         assert spec is not None
         assert spec.loader is not None
         module = importlib.util.module_from_spec(spec)

@@ -9,19 +9,21 @@ from pathlib import Path
 
 import pytest
 
-from crossfade.wire import native
+from crossfade import native
 
 
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A hot module with a binary as old as itself."""
     monkeypatch.setattr(native, "_HERE", tmp_path)
+    folder = tmp_path / "wire"
+    folder.mkdir()
     monkeypatch.setattr(native, "_IS_CHECKOUT", True)
     monkeypatch.delenv("CROSSFADE_UNCOMPILED", raising=False)
     for file in ("fold.py", "fold.pxd", f"fold{EXTENSION_SUFFIXES[0]}"):
-        (tmp_path / file).touch()
-        os.utime(tmp_path / file, (1000, 1000))
-    return tmp_path
+        (folder / file).touch()
+        os.utime(folder / file, (1000, 1000))
+    return folder
 
 
 def is_source(name: str = "fold") -> bool:
@@ -80,11 +82,11 @@ def test_other_modules_are_none_of_its_business(monkeypatch: pytest.MonkeyPatch)
 
 
 def test_the_modules_listed_are_those_built() -> None:
-    root = Path(native.__file__).parents[3]
+    root = Path(native.__file__).parents[2]
     text = (root / "pyproject.toml").read_text()
     makefile = (root / "Makefile").read_text()
     for module in native.MODULES:
         path = f"src/{module.replace('.', '/')}.py"
         assert f'name = "{module}"\nsources = ["{path}"]' in text
         assert path in makefile
-        assert all((root / "src/crossfade/wire" / file).is_file() for file in native.MODULES[module])
+        assert all((root / "src/crossfade" / file).is_file() for file in native.MODULES[module])

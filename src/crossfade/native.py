@@ -19,17 +19,25 @@ from types import ModuleType
 from typing import Final
 
 MODULES: Final[Mapping[str, tuple[str, ...]]] = {
-    "crossfade.wire.fold": ("fold.py", "fold.pxd"),
-    "crossfade.wire.encode": ("encode.py", "encode.pxd", "leaf.pxd"),
-    "crossfade.wire.copycodec": ("copycodec.py", "copycodec.pxd", "encode.py", "encode.pxd", "leaf.pxd"),
+    "crossfade.copydata": ("copydata.py", "copydata.pxd"),
+    "crossfade.pgoutput.rows": ("pgoutput/rows.py", "pgoutput/rows.pxd"),
+    "crossfade.wire.fold": ("wire/fold.py", "wire/fold.pxd"),
+    "crossfade.wire.encode": ("wire/encode.py", "wire/encode.pxd", "wire/leaf.pxd"),
+    "crossfade.wire.copycodec": (
+        "wire/copycodec.py",
+        "wire/copycodec.pxd",
+        "wire/encode.py",
+        "wire/encode.pxd",
+        "wire/leaf.pxd",
+    ),
 }
-"""The modules that setuptools compiles, as pyproject.toml lists them, and what each is made of."""
+"""The modules that setuptools compiles, as pyproject.toml lists them, and what each is made of (its source first)."""
 
 NEEDS: Final[Mapping[str, tuple[str, ...]]] = {"crossfade.wire.copycodec": ("crossfade.wire.encode",)}
 """Compiled code that calls another's C functions cannot be imported where that one is Python."""
 
 _HERE: Final = Path(__file__).parent
-_IS_CHECKOUT: Final = (_HERE.parents[2] / "pyproject.toml").is_file()
+_IS_CHECKOUT: Final = (_HERE.parents[1] / "pyproject.toml").is_file()
 
 
 class _PythonSource(MetaPathFinder):

@@ -35,6 +35,7 @@ CREATE TABLE many (id bigint PRIMARY KEY, a text, b int, c numeric(10,2), d time
 CREATE TABLE seats (id int PRIMARY KEY, place int UNIQUE DEFERRABLE INITIALLY IMMEDIATE);
 CREATE TABLE parents (id int PRIMARY KEY, v int);
 CREATE TABLE children (id int PRIMARY KEY, parent_id int NOT NULL REFERENCES parents, v int);
+CREATE TABLE priced (id numeric PRIMARY KEY, parent_id int NOT NULL REFERENCES parents);
 CREATE TABLE users (id bigint PRIMARY KEY, name text);
 CREATE TABLE orders (id bigint PRIMARY KEY, user_id bigint NOT NULL REFERENCES users, n int);
 CREATE TABLE log (line text);
@@ -56,8 +57,9 @@ INSERT INTO changed SELECT n, 'old', 'old' FROM generate_series(1, 5) n;
 INSERT INTO keyless VALUES (1, 'x'), (1, 'x'), (1, 'x');
 INSERT INTO gone SELECT n, n, 'n' FROM generate_series(1, 4) n;
 INSERT INTO seats VALUES (1, 10), (2, 20);
-INSERT INTO parents VALUES (1, 0);
+INSERT INTO parents VALUES (1, 0), (500, 0);
 INSERT INTO children VALUES (1, 1, 0);
+INSERT INTO priced VALUES (1.0, 500), (2.0, 500);
 INSERT INTO users SELECT n, 'u' || n FROM generate_series(1, 5) n;
 INSERT INTO orders SELECT n, n % 5 + 1, n FROM generate_series(1, 20) n;
 INSERT INTO narrow VALUES (1, 'abc', 'a'), (2, 'abc', 'b');
@@ -228,6 +230,16 @@ def test_C18_a_missing_row_is_found_by_its_count(followed: Followed) -> None:
     assert followed.taken_by("DELETE FROM gone WHERE id > 2") == came("exact", "row_count")
     followed.assert_equal("gone")
     assert followed.metric("crossfade_conflicts_total", table="public.gone", kind="missing_row") == conflicts + 2
+
+
+def test_C18_a_lost_row_is_not_taken_for_the_one_that_replaces_it(followed: Followed, way: Way) -> None:
+    """Equal keys, spelt otherwise: where a foreign key is enforced, inserts come before deletes."""
+    replaced = "DELETE FROM priced WHERE id = {0}.0; INSERT INTO priced VALUES ({0}.00, 500)"
+    assert followed.taken_by(replaced.format(2)) == (came("set") if way.replica_role else came("exact", "unique"))
+    followed.assert_equal("priced")
+    followed.databases.target.execute("DELETE FROM priced WHERE id = 1")
+    assert followed.taken_by(replaced.format(1)) == came("exact", "row_count")
+    followed.assert_equal("priced")
 
 
 def test_C24_exclusion_constraints_and_deferrable_keys(followed: Followed, way: Way) -> None:

@@ -45,11 +45,35 @@ class Goal(StrEnum):
 
 
 @app.command()
-def check(config: Config = DEFAULT_CONFIG, json_output: Json = False) -> None:
+def check(
+    config: Config = DEFAULT_CONFIG,
+    json_output: Json = False,
+    data: Annotated[
+        bool, typer.Option("--data", help="Read the source's tables, and count the rows the target would refuse.")
+    ] = False,
+    data_timeout: Annotated[
+        str, typer.Option("--data-timeout", metavar="DURATION", help="How long --data may take in all.")
+    ] = "10m",
+    show_values: Annotated[
+        bool, typer.Option("--show-values", help="With --data: print such rows' values, too, and not only keys.")
+    ] = False,
+    explain: Annotated[
+        str | None,
+        typer.Option("--explain", metavar="TABLE", help="Tell where every column of a target table comes from."),
+    ] = None,
+) -> None:
     """Look for everything that would stand in the way."""
+    from crossfade.cli.check import Data
     from crossfade.cli.check import check as call
+    from crossfade.cli.durations import seconds
 
-    exits.finish(lambda: call(config, json_output))
+    limit = seconds(data_timeout, option="--data-timeout")
+    if show_values and not data:
+        raise typer.BadParameter("only with --data", param_hint="--show-values")
+    if explain is not None and data:
+        raise typer.BadParameter("not together with --data", param_hint="--explain")
+    asked = Data(limit, show_values) if data else None
+    exits.finish(lambda: call(config, json_output, data=asked, table=explain))
 
 
 @app.command()

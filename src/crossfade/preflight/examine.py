@@ -39,7 +39,8 @@ class Examined:
 
     `replica_role` is what the plan was compiled for. `source_sql` and `target_sql` are what a DBA of each side would
     run, without repetitions; `sql` is both, each under a comment that says where it belongs. `to_create` are CREATE
-    PUBLICATION statements which our own role may run, and `run` must, before it makes the slot.
+    PUBLICATION statements which our own role may run, and `run` must, before it makes the slot. `source` and `target`
+    are the catalogs the plan was made for (None when that side could not be read).
     """
 
     findings: tuple[Finding, ...]
@@ -48,6 +49,8 @@ class Examined:
     source_sql: tuple[str, ...]
     target_sql: tuple[str, ...]
     to_create: tuple[str, ...] = ()
+    source: Catalog | None = None
+    target: Catalog | None = None
 
     @property
     def is_ready(self) -> bool:
@@ -127,7 +130,12 @@ async def examine(settings: Settings, spec: Spec | None, *, resuming: bool = Fal
         )
     if plan is None:
         tables.append(_NOT_EXAMINED)
-    return _examined(servers, compiled, tables, plan, replica_role)
+    examined = _examined(servers, compiled, tables, plan, replica_role)
+    return replace(
+        examined,
+        source=source.catalog if isinstance(source, _Source) else None,
+        target=target.catalog if isinstance(target, _Target) else None,
+    )
 
 
 async def _open_source(stack: AsyncExitStack, dsn: str, intent: Intent) -> _Source:

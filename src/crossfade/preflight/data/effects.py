@@ -1,0 +1,230 @@
+"""What each rule of the mapping does with a value: in words, in SQL for a person, and in SQL the source can evaluate.
+
+One small function for each kind of rule, and nowhere else: `explain` prints the words, `questions` asks the source by
+the rest. Refuses to know tables as a whole. The invariant: `value` is NULL exactly where the target's value is, and
+two of them are equal exactly where the target's values would be; a rule that the source cannot evaluate has none.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Final
+
+from psycopg import sql
+
+from crossfade.catalog import Column
+from crossfade.faults import Misconfigured
+from crossfade.mapping.plan import (
+    Ambiguous,
+    ColumnPlan,
+    Const,
+    Keyspace,
+    LocalTime,
+    Nonexistent,
+    Remap,
+    Strategy,
+    Verbatim,
+)
+from crossfade.preflight.data.fits import Ground, Misfit, canonical, misfits, range_of
+from crossfade.wire.zones import Zone
+
+# A day and a half inside what a timestamp can hold: AT TIME ZONE raises an error beyond.
+_EARLIEST: Final = "4714-11-26 00:00:00 BC"
+_LATEST: Final = "294276-12-30 00:00:00"
+
+
+@dataclass(frozen=True, slots=True)
+class Remarkable:
+    """Values that arrive, but not as somebody may expect; `words` as those of a `Misfit`."""
+
+    words: str
+    where: sql.Composable
+
+
+@dataclass(frozen=True, slots=True)
+class Effect:
+    """What a rule does. `shown` is SQL over the source's row `s` and the target's id maps, for a person.
+
+    `value` as the module says (None: only the target knows); `is_faithful` tells that it is the target's value itself
+    and not merely something that stands for it. `merges` says in which way two source values may become one ('' in
+    none). `may_be_null`: whether the catalog allows it to be NULL.
+    """
+
+    words: str
+    shown: sql.Composable
+    value: sql.Composable | None
+    is_faithful: bool
+    merges: str
+    may_be_null: bool
+    misfits: tuple[Misfit, ...] = ()
+    remarkable: tuple[Remarkable, ...] = ()
+
+
+def effect(column: ColumnPlan, keyspaces: Mapping[str, Keyspace], ground: Ground) -> Effect:
+    """The effect of a column's rule."""
+    match column.rule, column.source:
+        case Const(text), _:
+            return _const(text)
+        case Verbatim(), Column() as source:
+            return _verbatim(source, column.target, ground)
+        case Remap(name), Column() as source if name in keyspaces:
+            return _remapped(source, column.target, keyspaces[name])
+        case ((LocalTime() as rule), Column() as source):
+            return _local_time(source, rule)
+        case _:
+            return _unknown(column)
+
+
+def of_source(column: str) -> sql.Composable:
+    """A column of the source's row."""
+    return sql.SQL("s.{}").format(sql.Identifier(column))
+
+
+def _const(text: str | None) -> Effect:
+    shown = sql.SQL("NULL") if text is None else sql.Literal(text)
+    words = "always NULL" if text is None else "the same constant in every row; a later UPDATE leaves it alone"
+    return Effect(words, shown, shown, True, "", text is None)
+
+
+def _verbatim(source: Column, target: Column, ground: Ground) -> Effect:
+    value = of_source(source.name)
+    compared, merges = canonical(value, source, target)
+    words = f"{source.name}, as it is"
+    if source.type_name != target.type_name:
+        words += f"; {target.type_name} reads what {source.type_name} prints"
+    return Effect(
+        words, value, compared, not merges, merges, not source.not_null, tuple(misfits(value, source, target, ground))
+    )
+
+
+_NEW_IDS: Final[Mapping[Strategy, str]] = {
+    Strategy.UUID7: "a random uuid that is ordered by time",
+    Strategy.UUID4: "a random uuid",
+    Strategy.UUID5: "a uuid made of the old id, always the same",
+}
+
+
+def _remapped(source: Column, target: Column, keyspace: Keyspace) -> Effect:
+    old = of_source(source.name)
+    shown = sql.SQL("(SELECT m.new FROM {} m WHERE m.old = {})").format(
+        sql.Identifier("crossfade", f"id_{keyspace.name}"), old
+    )
+    found: list[Misfit] = []
+    if keyspace.strategy is Strategy.OFFSET:
+        made = f"the old id {'plus' if keyspace.by >= 0 else 'minus'} {abs(keyspace.by)}"
+        bounds = range_of(target.base_type)
+        if bounds is not None and source.base_type in {"smallint", "integer", "bigint"}:
+            where = sql.SQL("{}::numeric + {} NOT BETWEEN {} AND {}").format(
+                old, *map(sql.Literal, (keyspace.by, *bounds))
+            )
+            found.append(
+                Misfit(f"outside the range of {target.type_name} once {keyspace.by} is added", where, "bigint")
+            )
+    else:
+        made = _NEW_IDS.get(keyspace.strategy, "a new id")
+    words = (
+        f"the new id of {source.name} in ids.{keyspace.name} ({keyspace.owner}.{keyspace.column}): {made}; NULL stays"
+        " NULL"
+    )
+    return Effect(words, shown, old, False, "", not source.not_null, tuple(found))
+
+
+def _local_time(source: Column, rule: LocalTime) -> Effect:
+    local = of_source(source.name)
+    zone = sql.Literal(rule.zone)
+    instant = sql.SQL("{} AT TIME ZONE {}").format(local, zone)
+    overlap = _guarded(local, _overlap(local, rule.zone))
+    gap = _guarded(local, sql.SQL("({} AT TIME ZONE {}) <> {}").format(instant, zone, local))
+    value: sql.Composable = sql.SQL("CASE WHEN {} THEN {} END").format(_inside(local), instant)
+    shown: sql.Composable = instant
+    if rule.ambiguous is Ambiguous.EARLIER:
+        value = _earlier(local, rule.zone)
+        shown = sql.SQL("{} /* the earlier of two moments, where clocks were set back */").format(instant)
+    refused: list[Misfit] = []
+    noted: list[Remarkable] = []
+    for where, words, is_refused in (
+        (overlap, f"local times that occurred twice in {rule.zone}", rule.ambiguous is Ambiguous.ERROR),
+        (gap, f"local times that never occurred in {rule.zone}", rule.nonexistent is Nonexistent.ERROR),
+    ):
+        if is_refused:
+            refused.append(Misfit(words, where))
+        else:
+            noted.append(Remarkable(words, where))
+    edge = sql.SQL("pg_catalog.isfinite({0}) AND NOT ({1})").format(local, _inside(local))
+    refused.append(Misfit("at the very ends of time, where UTC may have no name for them", edge))
+    words = (
+        f"{source.name}, a local time of {rule.zone}, as the moment it means; a time that occurred twice is"
+        f" {_AMBIGUOUS[rule.ambiguous]}, one that never occurred {_NONEXISTENT[rule.nonexistent]}"
+    )
+    merges = f"two local times of {rule.zone} can be the same moment when clocks change"
+    return Effect(words, shown, value, True, merges, not source.not_null, tuple(refused), tuple(noted))
+
+
+_AMBIGUOUS: Final[Mapping[Ambiguous, str]] = {
+    Ambiguous.LATER: "the later of the two",
+    Ambiguous.EARLIER: "the earlier of the two",
+    Ambiguous.ERROR: "an error",
+}
+_NONEXISTENT: Final[Mapping[Nonexistent, str]] = {
+    Nonexistent.SHIFT: "is moved past the gap",
+    Nonexistent.ERROR: "is an error",
+}
+
+
+def _inside(local: sql.Composable) -> sql.Composable:
+    return sql.SQL("{0} BETWEEN {1}::timestamp AND {2}::timestamp").format(
+        local, sql.Literal(_EARLIEST), sql.Literal(_LATEST)
+    )
+
+
+def _guarded(local: sql.Composable, predicate: sql.Composable) -> sql.Composable:
+    """CASE keeps its order, where AND promises none."""
+    return sql.SQL("CASE WHEN {} THEN {} ELSE false END").format(_inside(local), predicate)
+
+
+@lru_cache(maxsize=64)
+def overlaps(zone: str) -> tuple[int, ...]:
+    """By how many seconds clocks of a zone were ever set back. Empty when our tz database does not know it."""
+    try:
+        loaded = Zone.load(zone)
+    except Misconfigured:
+        return ()
+    backs = (loaded.offset_at(start - 1) - loaded.offset_at(start) for start in loaded.transitions())
+    return tuple(sorted({back for back in backs if back > 0}))
+
+
+def _moments_before(local: sql.Composable, zone: str) -> Iterator[sql.Composable]:
+    for back in overlaps(zone):
+        yield sql.SQL("({} AT TIME ZONE {} - {}::interval)").format(
+            local, sql.Literal(zone), sql.Literal(f"{back} seconds")
+        )
+
+
+def _overlap(local: sql.Composable, zone: str) -> sql.Composable:
+    """PostgreSQL takes the later moment: the time occurred twice when an earlier moment reads the same."""
+    reads = [
+        sql.SQL("({} AT TIME ZONE {}) = {}").format(moment, sql.Literal(zone), local)
+        for moment in _moments_before(local, zone)
+    ]
+    return sql.SQL(" OR ").join(reads) if reads else sql.SQL("false")
+
+
+def _earlier(local: sql.Composable, zone: str) -> sql.Composable:
+    arms = [
+        sql.SQL("WHEN ({0} AT TIME ZONE {1}) = {2} THEN {0}").format(moment, sql.Literal(zone), local)
+        for moment in _moments_before(local, zone)
+    ]
+    return sql.SQL("CASE WHEN NOT ({}) THEN NULL {} ELSE {} AT TIME ZONE {} END").format(
+        _inside(local), sql.SQL(" ").join(arms), local, sql.Literal(zone)
+    )
+
+
+def _unknown(column: ColumnPlan) -> Effect:
+    """A rule that only the target can evaluate."""
+    source = column.source
+    shown = of_source(source.name) if source is not None else sql.SQL("NULL")
+    return Effect(
+        "made on the target, by a rule that the source cannot evaluate", shown, None, False, "the rule may do so", True
+    )

@@ -1,0 +1,277 @@
+"""`crossfade check --data`: rows the target would refuse are counted and named by their keys, before any is copied."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from tests.servers.daemon import Workspace
+from tests.servers.databases import Databases
+
+SOURCE = """
+    CREATE TYPE mood AS ENUM ('happy', 'sad', 'odd');
+    CREATE TABLE users (
+        id int PRIMARY KEY, name text, email text NOT NULL, code text NOT NULL, score bigint NOT NULL,
+        price numeric(12, 2) NOT NULL, mood mood NOT NULL, tags varchar(20)[] NOT NULL, doc json NOT NULL,
+        born timestamp NOT NULL, token text NOT NULL, plan text NOT NULL
+    );
+    CREATE TABLE orders (id int PRIMARY KEY, user_id int, at timestamp NOT NULL UNIQUE, note text);
+    CREATE TABLE log (line text, size int);
+"""
+TARGET = """
+    CREATE SCHEMA app;
+    CREATE TYPE app.mood AS ENUM ('happy', 'sad');
+    CREATE TABLE app.users (
+        id uuid PRIMARY KEY, name text NOT NULL, email varchar(40) NOT NULL, code varchar(4) NOT NULL UNIQUE,
+        score int NOT NULL, price numeric(6, 2) NOT NULL CHECK (price >= 0), mood app.mood NOT NULL,
+        tags varchar(5)[] NOT NULL, doc jsonb NOT NULL, born timestamptz NOT NULL, token uuid NOT NULL,
+        plan text NOT NULL CHECK (plan IN ('free', 'pro') AND plan <> '{}')
+    );
+    CREATE UNIQUE INDEX users_email_key ON app.users (lower(email));
+    CREATE TABLE app.orders (
+        id int PRIMARY KEY, user_id uuid REFERENCES app.users, at timestamptz NOT NULL UNIQUE, note text
+    );
+    CREATE TABLE app.log (line text, size smallint NOT NULL) PARTITION BY RANGE (size);
+    CREATE TABLE app.log_low PARTITION OF app.log FOR VALUES FROM (0) TO (10);
+    CREATE TABLE app.log_high PARTITION OF app.log FOR VALUES FROM (20) TO (30);
+"""
+MAPPING = """
+version: 1
+schemas: {public: app}
+ids: {user: {from: public.users.id, strategy: uuid7}}
+tables:
+  app.users: {columns: {born: {timezone: America/New_York}}}
+  app.orders: {columns: {user_id: {remap: user}, at: {timezone: America/New_York}}}
+  app.log: {append_only: true}
+"""
+# One row of users for every way to be wrong, after one that is right.
+GOOD = {
+    "id": 1,
+    "name": "Ann",
+    "email": "ann@example.org",
+    "code": "a",
+    "score": 1,
+    "price": 1,
+    "mood": "happy",
+    "tags": ["x"],
+    "doc": "{}",
+    "born": "2024-01-01 12:00",
+    "token": "00000000-0000-0000-0000-000000000001",
+    "plan": "free",
+}
+WRONG: list[dict[str, Any]] = [
+    {"name": None},
+    {"email": "ANN@example.org"},
+    {"email": "x" * 41},
+    {"email": "spaces at the end are cut, by SQL's rule" + "  "},
+    {"code": "a"},
+    {"code": "abcde"},
+    {"score": 2**31},
+    {"price": 10_000},
+    {"price": -1},
+    {"mood": "odd"},
+    {"tags": ["short", "longer"]},
+    {"doc": '{"a": "\\u0000"}'},
+    {"born": "2024-11-03 01:30"},
+    {"born": "2024-03-10 02:30"},
+    {"born": "infinity"},
+    {"token": "secret, and no uuid"},
+    {"plan": "gold"},
+]
+
+
+def _row(number: int, changes: dict[str, Any]) -> dict[str, Any]:
+    """Different from every other where it must be."""
+    own = {"id": number, "code": f"c{number}", "email": f"{number}@example.org"}
+    return {**GOOD, **(own if number > 1 else {}), **changes}
+
+
+def _fill(databases: Databases) -> None:
+    with databases.source.connect() as connection:
+        for number, changes in enumerate([{}, *WRONG], 1):
+            row = _row(number, changes)
+            columns = ", ".join(row)
+            connection.execute(
+                f"INSERT INTO users ({columns}) VALUES ({', '.join(['%s'] * len(row))})".encode(), list(row.values())
+            )
+        connection.execute(
+            "INSERT INTO orders VALUES (1, 1, '2024-03-10 02:30', 'a'), (2, 99, '2024-03-10 03:30', 'b'),"
+            " (3, NULL, '2024-03-10 12:00', 'c')"
+        )
+        connection.execute("INSERT INTO log VALUES ('low', 5), ('between', 15), ('high', 25), ('beyond', 70000)")
+
+
+def _said(workspace: Workspace, *options: str) -> tuple[int, dict[str, Any]]:
+    answer = workspace.write(MAPPING).run("check", "--data", "--json", *options)
+    assert answer.returncode in {0, 3}, answer.stdout + answer.stderr
+    return answer.returncode, json.loads(answer.stdout)
+
+
+def _counted(said: dict[str, Any]) -> dict[tuple[str, str], tuple[int, list[Any]]]:
+    """(finding, columns) -> rows and the keys shown, of what was found."""
+    return {
+        (each["name"], f"{table['source']}.{','.join(each['columns'])}"): (
+            each["rows"],
+            [next(iter(sample.values())) for sample in each["samples"]],
+        )
+        for table in said["data"]["tables"]
+        for each in table["questions"]
+        if each["rows"] != 0
+    }
+
+
+def _publish(databases: Databases) -> None:
+    databases.publish("public.users", "public.orders", append=["public.log"])
+
+
+def test_every_row_the_target_would_refuse_is_counted_and_named(databases: Databases, workspace: Workspace) -> None:
+    databases.prepare(source=SOURCE, target=TARGET)
+    _publish(databases)
+    _fill(databases)
+    code, said = _said(workspace)
+    assert code == 3
+    assert said["data"]["finished"] is True
+    number = {json.dumps(changes): str(at) for at, changes in enumerate(WRONG, 2)}
+
+    def of(**changes: Any) -> str:
+        return number[json.dumps(changes)]
+
+    found = _counted(said)
+    where = {(name, at.partition(".")[2].partition(".")[2]): rows for (name, at), rows in found.items()}
+    assert where.pop(("data_null", "name")) == (1, [of(name=None)])
+    assert where.pop(("data_duplicate", "email")) == (2, ["1", of(email="ANN@example.org")])
+    assert where.pop(("data_does_not_fit", "email")) == (1, [of(email="x" * 41)])
+    assert where.pop(("data_duplicate", "code")) == (2, ["1", of(code="a")])
+    assert where.pop(("data_does_not_fit", "code")) == (1, [of(code="abcde")])
+    assert where.pop(("data_does_not_fit", "score")) == (1, [of(score=2**31)])
+    assert where.pop(("data_does_not_fit", "price")) == (1, [of(price=10_000)])
+    assert where.pop(("data_refused_by_check", "price")) == (1, [of(price=-1)])
+    assert where.pop(("data_does_not_fit", "mood")) == (1, [of(mood="odd")])
+    assert where.pop(("data_does_not_fit", "tags")) == (1, [of(tags=["short", "longer"])])
+    assert where.pop(("data_does_not_fit", "doc")) == (1, [of(doc='{"a": "\\u0000"}')])
+    assert where.pop(("data_does_not_fit", "token")) == (1, [of(token="secret, and no uuid")])
+    assert where.pop(("data_refused_by_check", "plan")) == (1, [of(plan="gold")])
+    assert where.pop(("data_orphan", "user_id")) == (1, ["2"])
+    assert where.pop(("data_duplicate", "at")) == (2, ["1", "2"])
+    assert where.pop(("data_does_not_fit", "size"))[0] == 1
+    assert where.pop(("data_without_partition", "size"))[0] == 1
+    assert where.pop(("data_clock_change", "at")) == (1, ["1"])
+    clock = [rows for (name, at), rows in found.items() if name == "data_clock_change" and "born" in at]
+    assert clock == [(1, [of(born="2024-03-10 02:30")])]  # under one name; the gap is the second of them
+    where.pop(("data_clock_change", "born"))
+    assert where == {}
+    # Nothing but keys, neither in the findings nor anywhere else.
+    text = json.dumps(said)
+    assert "secret, and no uuid" not in text
+    assert "ANN@example" not in text
+
+
+def test_rows_that_fit_are_good_news_and_the_text_says_how_much_was_asked(
+    databases: Databases, workspace: Workspace
+) -> None:
+    databases.prepare(source=SOURCE, target=TARGET)
+    _publish(databases)
+    row = _row(1, {})
+    with databases.source.connect() as connection:
+        connection.execute(
+            f"INSERT INTO users ({', '.join(row)}) VALUES ({', '.join(['%s'] * len(row))})".encode(), list(row.values())
+        )
+        connection.execute("INSERT INTO orders VALUES (1, 1, '2024-06-01 12:00', 'a')")
+        connection.execute("INSERT INTO log VALUES ('low', 5)")
+    code, said = _said(workspace)
+    assert (code, said["ok"], _counted(said)) == (0, True, {})
+    assert {table["source"]: table["rows"] for table in said["data"]["tables"]} == {
+        "public.users": 1,
+        "public.orders": 1,
+        "public.log": 1,
+    }
+    answer = workspace.run("check", "--data")
+    assert " questions about 3 tables answered in " in answer.stdout
+    assert "Ready" in answer.stdout
+
+
+def test_what_is_printed_mends_it_and_finds_the_rows(databases: Databases, workspace: Workspace) -> None:
+    databases.prepare(source=SOURCE, target=TARGET)
+    _publish(databases)
+    _fill(databases)
+    databases.source.execute("DELETE FROM users WHERE id NOT IN (1, 2, 6, 8)")  # nothing but these three is wrong
+    databases.source.execute("DELETE FROM orders; DELETE FROM log WHERE size <> 15")
+    _, said = _said(workspace)
+    found = {each["name"]: each for each in said["findings"] if each["name"].startswith("data_")}
+    assert set(found) == {"data_null", "data_duplicate", "data_does_not_fit", "data_without_partition"}
+    for name in ("data_null", "data_does_not_fit", "data_without_partition"):
+        statement, query = (line for line in found[name]["remedy"].splitlines() if line.endswith(";"))
+        assert len(databases.source.execute(query)) == 1
+        databases.target.execute(statement)
+    query = found["data_duplicate"]["remedy"].splitlines()[-1]
+    assert databases.source.execute(query) == [("a", 2)]
+    databases.source.execute("UPDATE users SET code = 'z' WHERE id = 6")
+    databases.grant()
+    code, said = _said(workspace)
+    assert (code, _counted(said)) == (0, {})
+
+
+def test_values_are_shown_when_somebody_asks_for_them(databases: Databases, workspace: Workspace) -> None:
+    databases.prepare(source=SOURCE, target=TARGET)
+    _publish(databases)
+    _fill(databases)
+    _, said = _said(workspace, "--show-values")
+    (told,) = (
+        each["sentence"]
+        for each in said["findings"]
+        if each["name"] == "data_does_not_fit" and "token" in each["sentence"]
+    )
+    assert told.endswith("token secret, and no uuid.")
+
+
+def test_what_the_time_did_not_suffice_for_is_said(databases: Databases, workspace: Workspace) -> None:
+    databases.prepare(source=SOURCE, target=TARGET)
+    _publish(databases)
+    _fill(databases)
+    with databases.source.connect(autocommit=False) as holder:
+        holder.execute("LOCK TABLE users IN ACCESS EXCLUSIVE MODE")
+        _, said = _said(workspace, "--data-timeout", "1500ms")
+    assert said["data"]["finished"] is False
+    assert said["data"]["seconds"] < 10
+    told = [each for each in said["findings"] if each["name"] == "data_not_finished"]
+    assert {(each["severity"], each["subject"]) for each in told} >= {("warning", "source public.users")}
+    assert all("because the time for --data was up" in each["sentence"] for each in told)
+    sizes = {table["source"]: table["rows"] for table in said["data"]["tables"]}
+    assert sizes["public.users"] is None
+
+
+def test_nothing_is_written_and_nobody_waits_for_us(databases: Databases, workspace: Workspace) -> None:
+    databases.prepare(source=SOURCE, target=TARGET)
+    _publish(databases)
+    _fill(databases)
+    before = databases.source.value("SELECT pg_snapshot_xmax(pg_current_snapshot())::text")
+    _said(workspace)
+    assert databases.source.value("SELECT pg_snapshot_xmax(pg_current_snapshot())::text") == before
+
+
+def test_rules_that_say_error_make_errors_of_clock_changes_and_orphans(
+    databases: Databases, workspace: Workspace
+) -> None:
+    databases.prepare(
+        source=SOURCE.replace("user_id int,", "user_id int, ref int,"),
+        target=TARGET.replace("user_id uuid REFERENCES app.users,", "user_id uuid, ref uuid,"),
+    )
+    _publish(databases)
+    _fill_orders = "INSERT INTO orders (id, user_id, ref, at) VALUES (1, 1, 7, '2024-11-03 01:30')"
+    databases.source.execute(_fill_orders)
+    strict = MAPPING.replace(
+        "app.orders: {columns: {user_id: {remap: user}, at: {timezone: America/New_York}}}",
+        "app.orders: {orphan_id: error, columns: {user_id: {remap: user}, ref: {remap: user}, at: {timezone:"
+        " America/New_York, ambiguous: error, nonexistent: error}}}",
+    )
+    assert strict != MAPPING
+    answer = workspace.write(strict).run("check", "--data", "--json")
+    said = json.loads(answer.stdout)
+    assert answer.returncode == 3, answer.stdout
+    found = _counted(said)
+    assert found == {
+        ("data_does_not_fit", "public.orders.at"): (1, ["1"]),
+        ("data_orphan", "public.orders.user_id"): (1, ["1"]),
+        ("data_orphan", "public.orders.ref"): (1, ["1"]),
+    }
+    assert {each["severity"] for each in said["findings"] if each["name"].startswith("data_")} == {"error"}

@@ -76,6 +76,8 @@ def is_same(before: str, after: str, source: str, target: str) -> bool:
         return True
     if source in _STRINGS and target in _STRINGS:  # padding, and cut trailing spaces
         return before.rstrip(" ") == after.rstrip(" ")
+    if target == "boolean":  # spelled in one of the ways it reads
+        return (before.strip(" ").lower() in {"t", "true", "1", "on", "y", "yes"}) is (after == "t")
     if source == "date":
         return after.replace(" 00:00:00", "") == before
     if (source, target) == ("json", "jsonb"):  # spelling, order of keys

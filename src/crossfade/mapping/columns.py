@@ -7,21 +7,15 @@ target column is generated, identity, defaulted or nullable, or there is an erro
 
 from __future__ import annotations
 
-import re
-import uuid
-from typing import Final
-
 from crossfade.catalog import Column, Table
 from crossfade.mapping.collect import Collector, quoted, sql_name
-from crossfade.mapping.conversions import INTEGERS, Fit, judge, time_zone_verdict
-from crossfade.mapping.keyspaces import Keyspaces, check_remapped
+from crossfade.mapping.columnrules import Feed, compile_rule
+from crossfade.mapping.keyspaces import Keyspaces
 from crossfade.mapping.pairs import Pair
 from crossfade.mapping.places import Place, did_you_mean
-from crossfade.mapping.plan import ColumnPlan, Const, LocalTime, OnColumnAdded, Remap, Rule, Verbatim
+from crossfade.mapping.plan import ColumnPlan, Const, OnColumnAdded
 from crossfade.mapping.spec import ColumnSpec, Spec
-
-_INTEGER_BITS: Final = {"smallint": 15, "integer": 31, "bigint": 63}
-_BOOLEANS: Final = re.compile(r"t|tr|tru|true|y|ye|yes|on|1|f|fa|fal|fals|false|n|no|of|off|0", re.IGNORECASE)
+from crossfade.mapping.spellings import unfit
 
 
 def published_columns(table: Table) -> tuple[Column, ...]:
@@ -179,10 +173,9 @@ def _plan(
             f"Make the target column generated as well, or leave it behind on purpose (drop: [{source.name}]).",
         )
         return None
-    rule = _rule(pair, source, target, entry, keyspaces, place, collect)
+    rule = compile_rule(Feed(pair, source, target, entry), keyspaces, collect)
     if rule is None:
         return None
-    _judge(pair, source, target, rule, keyspaces, place, collect)
     if target.not_null and not source.not_null:
         collect.warning(
             "column_not_null",
@@ -195,87 +188,6 @@ def _plan(
     return ColumnPlan(target, source, rule)
 
 
-def _rule(
-    pair: Pair,
-    source: Column,
-    target: Column,
-    entry: ColumnSpec | None,
-    keyspaces: Keyspaces,
-    place: Place,
-    collect: Collector,
-) -> Rule | None:
-    """The rule as written, or what foreign keys say of the column. None after an error."""
-    names = keyspaces.of(pair.source.name, source.name)
-    written = entry.rule if entry is not None else None
-    what = f"{pair.source.name}.{source.name}"
-    if isinstance(written, Remap):
-        if names and written.keyspace not in names:
-            collect.error(
-                "keyspace_conflict",
-                place,
-                f"{what} holds ids of {_listed(names)} by its foreign key, not of ids.{written.keyspace}.",
-                f"Write {{remap: {min(names)}}}, or nothing at all.",
-            )
-            return None
-        return written
-    if isinstance(written, Verbatim):  # remap: false
-        return written
-    if written is not None and names:
-        collect.error(
-            "keyspace_conflict",
-            place,
-            f"{what} holds ids of {_listed(names)} and cannot be given another rule as well.",
-            f"Write {{from: {source.name}, remap: {min(names)}}}.",
-        )
-        return None
-    if len(names) > 1:
-        collect.error(
-            "keyspace_ambiguous",
-            place,
-            f"{what} refers to several keyspaces: {_listed(names)}.",
-            f"Say which: {target.name}: {{from: {source.name}, remap: {min(names)}}}.",
-        )
-        return None
-    if names:
-        return Remap(next(iter(names)))
-    return written if written is not None else Verbatim()
-
-
-def _listed(names: frozenset[str]) -> str:
-    return " and ".join(f"ids.{name}" for name in sorted(names))
-
-
-def _judge(
-    pair: Pair, source: Column, target: Column, rule: Rule, keyspaces: Keyspaces, place: Place, collect: Collector
-) -> None:
-    where = f"{pair.source.name}.{source.name} to {pair.target.name}.{target.name}"
-    if isinstance(rule, Remap):
-        keyspace = keyspaces.by_name.get(rule.keyspace)
-        if keyspace is None:
-            return  # its own error was told
-        is_declared = rule.keyspace in keyspaces.of(pair.source.name, source.name)
-        problem = check_remapped(keyspace, source, target, is_declared=is_declared)
-        if problem is not None:
-            keep = f" To keep the old id: {target.name}: {{from: {source.name}, remap: false}}."
-            collect.error("type_of_remapped", place, f"{where}: {problem[0]}.", problem[1] + keep)
-        elif target.base_type in INTEGERS and INTEGERS[target.base_type] < INTEGERS.get(keyspace.old_type, 0):
-            collect.warning(
-                "type_narrowed",
-                place,
-                f"{where}: numbers outside the range of {target.type_name} are refused.",
-                "Widen the target column, or make sure that no id comes near.",
-            )
-        return
-    verdict = time_zone_verdict(source, target) if isinstance(rule, LocalTime) else judge(source, target)
-    if verdict.fit is Fit.REFUSED:
-        remedy = verdict.remedy
-        if keyspaces.by_name and source.base_type in INTEGERS and target.base_type == "uuid":
-            remedy = f"If it holds ids, say of which keyspace: {target.name}: {{from: {source.name}, remap: …}}."
-        collect.error("type_not_convertible", place, f"{where}: {verdict.sentence}.", remedy)
-    elif verdict.fit is Fit.CHECKED:
-        collect.warning("type_narrowed", place, f"{where}: {verdict.sentence}.", verdict.remedy)
-
-
 def _check_const(pair: Pair, target: Column, rule: Const, place: Place, collect: Collector) -> None:
     where = f"{pair.target.name}.{target.name}"
     if rule.text is None:
@@ -284,33 +196,11 @@ def _check_const(pair: Pair, target: Column, rule: Const, place: Place, collect:
                 "const_not_null", place, f"{where} is NOT NULL and cannot be the constant null.", "Give another value."
             )
         return
-    if target.type_kind == "b" and not _reads_as(rule.text, target):
+    why = unfit(rule.text, target)
+    if why:
         collect.error(
             "const_type",
             place,
-            f"The constant given for {where} is no {target.type_name}.",
+            f"The constant given for {where} {why}.",
             f"Write a value that PostgreSQL reads as {target.type_name}.",
         )
-
-
-def _reads_as(text: str, target: Column) -> bool:
-    """Whether the target's input function may read the constant; what we cannot tell here is left to the server."""
-    match target.base_type:
-        case "smallint" | "integer" | "bigint" as name:
-            if re.fullmatch(r"\s*[-+]?[0-9]{1,19}\s*", text) is None:
-                return False
-            limit = 1 << _INTEGER_BITS[name]
-            return -limit <= int(text) < limit
-        case "numeric" | "real" | "double precision":
-            number = r"\s*[-+]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][-+]?[0-9]+)?\s*"
-            return re.fullmatch(rf"{number}|\s*[-+]?inf(?:inity)?\s*|\s*nan\s*", text, re.IGNORECASE) is not None
-        case "boolean":
-            return _BOOLEANS.fullmatch(text.strip()) is not None
-        case "uuid":
-            try:
-                uuid.UUID(text)
-            except ValueError:
-                return False
-            return True
-        case _:
-            return True

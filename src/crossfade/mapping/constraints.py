@@ -16,6 +16,7 @@ from crossfade.catalog import Action, Catalog, ForeignKey, Key, Table, TableName
 from crossfade.mapping.collect import Collector, quoted, sql_name
 from crossfade.mapping.pairs import Pair
 from crossfade.mapping.plan import LocalTime, Remap, TablePlan
+from crossfade.mapping.rules import is_one_to_one
 
 _PASSIVE: Final = frozenset({Action.NO_ACTION, Action.RESTRICT})
 
@@ -123,6 +124,16 @@ def _check_new_unique(pair: Pair, key: Key, plan: TablePlan, sources: Mapping[st
             target,
             f"{key.name} of {pair.target.name} is unique over {local[0]}, made of a local time: two different local "
             "times can be the same moment when clocks change.",
+            "Make sure that no two rows differ only there.",
+        )
+    merged = [column.target.name for column in plan.columns if not is_one_to_one(column.rule)]
+    merged = [name for name in merged if name in names]
+    if merged and (is_unique_there or same_partial):
+        collect.warning(
+            "unique_not_one_to_one",
+            target,
+            f"{key.name} of {pair.target.name} is unique over {merged[0]}, whose rule may make two values the same: a "
+            "second such row stops the stream.",
             "Make sure that no two rows differ only there.",
         )
 

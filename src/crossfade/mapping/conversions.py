@@ -30,11 +30,15 @@ class Fit(enum.Enum):
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """`sentence` says what may happen (CHECKED) or why not (REFUSED); `remedy` what to do. Both '' when EXACT."""
+    """`sentence` says what may happen (CHECKED) or why not (REFUSED); `remedy` what to do. Both '' when EXACT.
+
+    `rounds`: refused for nothing but that the target's type would round (`cast: lossy` allows it).
+    """
 
     fit: Fit
     sentence: str = ""
     remedy: str = ""
+    rounds: bool = False
 
 
 _EXACT: Final = Verdict(Fit.EXACT)
@@ -90,7 +94,7 @@ _PRECISE: Final = frozenset({TIMESTAMP, TIMESTAMPTZ, "time without time zone", "
 _MICROSECONDS: Final = 6
 _STRINGS: Final = frozenset({TEXT, VARCHAR, "citext", "name"})
 # Text that the target's input function reads or refuses; nothing is rounded or cut on the way.
-_PARSED_STRICTLY: Final = frozenset({"uuid", "json", "jsonb", "xml", SMALLINT, INTEGER, BIGINT})
+_PARSED_STRICTLY: Final = frozenset({"uuid", "json", "jsonb", "xml", "boolean", SMALLINT, INTEGER, BIGINT})
 _HEADER_BYTES: Final = 4  # a typmod of a character or numeric type counts the varlena header
 
 
@@ -199,10 +203,7 @@ def _user_types(source: Column, target: Column) -> Verdict:
     """Enums, domains, composites, ranges: at least one side is one, and they are not of the same name."""
     if source.type_kind == "e":
         if target.type_kind == "e":
-            return _checked(
-                f"the enums {source.type_name} and {target.type_name} may have different labels",
-                "Give the target's enum every label of the source's.",
-            )
+            return _labels(source, target)
         if target.type_kind == "b" and _plain(target.base_type) in _STRINGS:
             return _length(source, target)
     if source.type_kind == "d" and target.type_kind == "b" and target.base_type == TEXT:
@@ -215,6 +216,20 @@ def _user_types(source: Column, target: Column) -> Verdict:
             f"a text that is no label of {target.type_name} is refused", "Give the target's enum every value in use."
         )
     return _not_yet(source, target)
+
+
+def _labels(source: Column, target: Column) -> Verdict:
+    """One enum to another: by their labels, whose order is no matter."""
+    if not source.labels or not target.labels:
+        sentence = f"the enums {source.type_name} and {target.type_name} may have different labels"
+    else:
+        missing = [label for label in source.labels if label not in target.labels]
+        if not missing:
+            return _EXACT
+        sentence = (
+            f"{target.type_name} has no label {', '.join(repr(label) for label in missing)}: such rows are refused"
+        )
+    return _checked(sentence, "Give the target's enum every label of the source's, or map them with 'values'.")
 
 
 def _length(source: Column, target: Column) -> Verdict:
@@ -307,9 +322,11 @@ def _numerics(source: Column, target: Column) -> Verdict | None:
 
 
 def _rounding(source: Column, target: Column) -> Verdict:
-    return _refused(
+    return Verdict(
+        Fit.REFUSED,
         f"{source.type_name} to {target.type_name} would round values silently",
         f"Make the target column {source.type_name}, or a type that holds every value of it.",
+        rounds=True,
     )
 
 
@@ -379,6 +396,8 @@ def _bits(source: Column, target: Column) -> Verdict | None:
 
 
 def _from_text(source: Column, target: Column) -> Verdict | None:
+    if source.base_type in {CHAR, "bpchar"} and target.base_type == "boolean":  # boolean alone reads past the padding
+        return _checked("a text that is no boolean is refused", "Make sure that every row's text can be read so.")
     if source.base_type in {TEXT, VARCHAR} and target.base_type in _PARSED_STRICTLY:
         return _checked(
             f"a text that is no {target.type_name} is refused", "Make sure that every row's text can be read so."

@@ -19,6 +19,7 @@ from crossfade.mapping.columns import published_columns
 from crossfade.mapping.conversions import length_limit
 from crossfade.mapping.pairs import Pair
 from crossfade.mapping.plan import ColumnPlan, Const, LocalTime
+from crossfade.mapping.rules import is_one_to_one
 
 # A row grows out-of-line parts from about 2,000 bytes on; four bytes a character is the widest UTF-8 gets.
 _LONGEST_INLINE: Final = 500
@@ -228,8 +229,16 @@ def _key(
                 "INDEX), or map it as append_only.",
             )
             continue
-        chosen = min(fed, key=lambda column: column.target.name not in preferred)
+        chosen = min(fed, key=lambda column: (not is_one_to_one(column.rule), column.target.name not in preferred))
         key.append(chosen.target.name)
+        if not is_one_to_one(chosen.rule):
+            collect.error(
+                "identity_not_one_to_one",
+                pair.place,
+                f"{pair.source.name}.{name} identifies rows, but two of its values may become the same in "
+                f"{pair.target.name}.{chosen.target.name}: changes of one row would reach another.",
+                "Feed another target column from it as it is, or give each value one of its own (otherwise: error).",
+            )
         if isinstance(chosen.rule, LocalTime):
             collect.warning(
                 "identity_local_time",

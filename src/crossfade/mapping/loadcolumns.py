@@ -7,23 +7,23 @@ rule is one alone.
 from __future__ import annotations
 
 import functools
+import itertools
 import zoneinfo
 from collections.abc import Mapping
 from typing import Final
 
 from crossfade.mapping.loadids import IdReading
 from crossfade.mapping.places import did_you_mean
-from crossfade.mapping.plan import Ambiguous, Const, LocalTime, Nonexistent, Remap, Rule, Verbatim
-from crossfade.mapping.spec import ColumnSpec
+from crossfade.mapping.plan import Ambiguous, Const, LocalTime, Nonexistent, Remap, Verbatim
+from crossfade.mapping.rules import Lossy, Otherwise, ValueMap
+from crossfade.mapping.spec import ColumnSpec, Written
 from crossfade.mapping.tree import Block, Entry, Listing, Node, Scalar, describe
 
-COLUMN_KEYS: Final = ("from", "remap", "timezone", "ambiguous", "nonexistent", "const")
+_RULES: Final = ("remap", "timezone", "const", "values", "cast")
+COLUMN_KEYS: Final = ("from", *_RULES, "ambiguous", "nonexistent", "otherwise")
 LATER_COLUMN: Final[Mapping[str, str]] = {
-    "values": "value maps (values)",
-    "otherwise": "value maps (otherwise)",
     "up": "SQL expressions (up)",
     "down": "SQL expressions (down)",
-    "cast": "casts (cast)",
 }
 
 
@@ -46,7 +46,7 @@ class ColumnReading(IdReading):
         if isinstance(value, Scalar):
             source = self._text(value, path, "the name of a source column, or a block such as {const: 0}")
             return None if source is None else ColumnSpec(key.key, source, None, key.place)
-        before = len(self._report.problems)
+        before, known = len(self._report.problems), len(self._places)
         entries = self._entries(value, path, COLUMN_KEYS, LATER_COLUMN)
         source = None
         if (entry := entries.get("from")) is not None:
@@ -60,10 +60,12 @@ class ColumnReading(IdReading):
         if not entries:
             self._problem(value.place, path, "this block is empty: leave the column out, or say what feeds it.")
             return None
-        return ColumnSpec(key.key, source, rule, key.place)
+        written = itertools.islice(self._places.items(), known, None)
+        places = {below.removeprefix(f"{path}."): place for below, place in written}
+        return ColumnSpec(key.key, source, rule, key.place, places)
 
-    def _rule(self, entries: Mapping[str, Entry], key: Entry, path: str) -> Rule | None:
-        given = [name for name in ("remap", "timezone", "const") if name in entries]
+    def _rule(self, entries: Mapping[str, Entry], key: Entry, path: str) -> Written | None:
+        given = [name for name in _RULES if name in entries]
         if len(given) > 1:
             self._problem(
                 entries[given[1]].place, path, f"'{given[0]}' and '{given[1]}' exclude each other: choose one."
@@ -75,6 +77,12 @@ class ColumnReading(IdReading):
             for name in ("ambiguous", "nonexistent"):
                 if name in entries:
                     self._problem(entries[name].place, f"{path}.{name}", "this needs 'timezone' beside it.")
+        if "values" not in entries and "otherwise" in entries:
+            self._problem(entries["otherwise"].place, f"{path}.otherwise", "this needs 'values' beside it.")
+        if "values" in entries:
+            return self._value_map(entries, path)
+        if "cast" in entries:
+            return self._cast(entries["cast"].value, f"{path}.cast")
         if "remap" in entries:
             return self._remap(entries["remap"].value, f"{path}.remap")
         if "timezone" in entries:
@@ -122,6 +130,49 @@ class ColumnReading(IdReading):
             return None
         return Const(const_text(value))
 
+    def _value_map(self, entries: Mapping[str, Entry], path: str) -> ValueMap | None:
+        values: list[tuple[str, str | None]] = []
+        rows = self._block(entries["values"], f"{path}.values", known="a block such as {1: free, 2: pro}")
+        for key, value, below in rows:
+            if not isinstance(value, Scalar):
+                self._problem(value.place, below, f"expected one value, found {describe(value)}.")
+                continue
+            if key.key == "null" and not key.is_quoted:
+                self._problem(key.place, below, "NULL stays NULL in a value map. (For the text 'null', quote it.)")
+                continue
+            values.append((key.key, const_text(value)))
+        if not rows and not isinstance(entries["values"].value, Listing):
+            place = entries["values"].value.place
+            self._problem(place, f"{path}.values", "no value is mapped: write {1: free, 2: pro}.")
+        otherwise, default = self._otherwise(entries.get("otherwise"), f"{path}.otherwise")
+        return ValueMap(tuple(values), otherwise, default)
+
+    def _otherwise(self, entry: Entry | None, path: str) -> tuple[Otherwise, str | None]:
+        """What a value map does with other values; an error unless the mapping says something else."""
+        if entry is None:
+            return Otherwise.ERROR, None
+        value = entry.value
+        if isinstance(value, Block):
+            const = self._entries(value, path, ("const",)).get("const")
+            if const is not None and isinstance(const.value, Scalar):
+                return Otherwise.CONST, const_text(const.value)
+        elif isinstance(value, Scalar) and value.value is None:
+            return Otherwise.NULL, None
+        elif isinstance(value, Scalar) and value.value == "error":
+            return Otherwise.ERROR, None
+        self._problem(value.place, path, f"expected error, null or {{const: …}}, found {_shown(value)}.")
+        return Otherwise.ERROR, None
+
+    def _cast(self, value: Node, path: str) -> Lossy | None:
+        if isinstance(value, Scalar) and value.value == "lossy":
+            return Lossy()
+        self._problem(value.place, path, f"expected lossy (what loses nothing needs no 'cast'), found {_shown(value)}.")
+        return None
+
+
+def _shown(value: Node) -> str:
+    return repr(value.value) if isinstance(value, Scalar) and isinstance(value.value, str) else describe(value)
+
 
 @functools.cache
 def _zones() -> frozenset[str]:
@@ -130,7 +181,8 @@ def _zones() -> frozenset[str]:
 
 
 def const_text(value: Scalar) -> str | None:
-    """A scalar as PostgreSQL's input functions read it: true and false, numbers as written, None for null."""
+    """A scalar as PostgreSQL's input functions read it: true and false, numbers as written (1e400 is none
+    of a float's business), None for null."""
     match value.value:
         case None:
             return None
@@ -138,7 +190,7 @@ def const_text(value: Scalar) -> str | None:
             return "true" if truth else "false"
         case int(number):
             return str(number)
-        case float(number) if number != number or number in (float("inf"), float("-inf")):
+        case float(number) if value.text.lower().lstrip("+-") in (".inf", ".nan"):
             return {"inf": "Infinity", "-inf": "-Infinity"}.get(str(number), "NaN")
         case float():
             return value.text  # not str(number): 0.10 and twenty digits must reach a numeric as they were written

@@ -11,7 +11,8 @@ import hashlib
 import json
 from collections.abc import Iterable, Mapping
 
-from crossfade.mapping.plan import Ambiguous, Const, Keyspace, LocalTime, Remap, Rule, TablePlan
+from crossfade.mapping.plan import Ambiguous, Const, Keyspace, LocalTime, Remap, Rule, TablePlan, Verbatim
+from crossfade.mapping.rules import described
 
 
 def meaning_hash(tables: Iterable[TablePlan], keyspaces: Mapping[str, Keyspace]) -> str:
@@ -49,5 +50,7 @@ def _rule(rule: Rule) -> list[object]:
             return ["timezone", zone, (Ambiguous.LATER if ambiguous is Ambiguous.ERROR else ambiguous).value, "shift"]
         case Const(text):
             return ["const", text]
-        case _:
+        case Verbatim():
             return ["as it is"]
+        case _:
+            return described(rule)

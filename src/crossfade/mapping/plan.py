@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from crossfade.catalog import Column, ForeignKey, TableName
+from crossfade.mapping.rules import Convert, ValueMap
 
 
 class Ambiguous(enum.Enum):
@@ -57,7 +58,7 @@ class Const:
     text: str | None
 
 
-Rule = Verbatim | Remap | LocalTime | Const
+Rule = Verbatim | Remap | LocalTime | Const | ValueMap | Convert
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ import fnmatch
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from crossfade.catalog import TableName
 from crossfade.mapping.places import Place
@@ -30,6 +30,10 @@ from crossfade.mapping.plan import (
     Strategy,
     Verbatim,
 )
+from crossfade.mapping.rules import Lossy, described
+
+Written = Rule | Lossy
+"""A rule as the mapping says it."""
 
 __all__ = [
     "Ambiguous",
@@ -43,6 +47,7 @@ __all__ = [
     "OnTruncate",
     "Spec",
     "TableSpec",
+    "Written",
 ]
 
 
@@ -61,12 +66,20 @@ class KeyspaceSpec:
 
 @dataclass(frozen=True, slots=True)
 class ColumnSpec:
-    """One entry of `columns`. `source` None: of the target's name. `rule` None: verbatim, unless ids say otherwise."""
+    """One entry of `columns`. `source` None: of the target's name. `rule` None: verbatim, unless ids say otherwise.
+
+    `places` are those of what stands in its block, by path from there (`values.2`).
+    """
 
     target: str
     source: str | None
-    rule: Rule | None
+    rule: Written | None
     place: Place
+    places: Mapping[str, Place] = field(default_factory=dict)
+
+    def at(self, path: str) -> Place:
+        """Where that was written, or the entry itself."""
+        return self.places.get(path, self.place)
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,7 +171,7 @@ def _policies(policies: Policies) -> list[str]:
     ]
 
 
-def _rule(rule: Rule | None) -> list[str | None]:
+def _rule(rule: Written | None) -> list[object]:
     match rule:
         case None:
             return []
@@ -170,3 +183,5 @@ def _rule(rule: Rule | None) -> list[str | None]:
             return ["timezone", zone, ambiguous.value, nonexistent.value]
         case Const(text=text):
             return ["const", text]
+        case _:
+            return described(rule)

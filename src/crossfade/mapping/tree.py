@@ -47,6 +47,7 @@ class Entry:
     key: str
     place: Place
     value: Node
+    is_quoted: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,7 +188,7 @@ def _entries(node: yaml.MappingNode, path: str, report: Report) -> tuple[Entry, 
         if (first := entries.get(key)) is not None:
             report.add(place, below, f"this key is already given in line {first.place.line}.")
             continue
-        entries[key] = Entry(key, place, _convert(value_node, below, report))
+        entries[key] = Entry(key, place, _convert(value_node, below, report), key_node.style in ("'", '"'))
     return tuple(entries.values())
 
 

@@ -21,9 +21,10 @@ from crossfade.wire.constants import binary_constant
 from crossfade.wire.fields import timestamp_to_utc
 from crossfade.wire.idstate import IdState
 from crossfade.wire.remarks import Remarks
+from crossfade.wire.rewrites import rewriter
 from crossfade.wire.zones import Zone
 
-Converted = tuple[bytes, str]
+Converted = tuple[bytes | None, str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,7 +160,7 @@ class RowCodec:
             cells.append(cell)
         return cells
 
-    def _plain(self, at: int, cell: bytes, remarks: Remarks) -> bytes:
+    def _plain(self, at: int, cell: bytes, remarks: Remarks) -> bytes | None:
         """A value that is no id, as the target takes it."""
         self._require_binary(cell)
         feed = self._feeds[at]
@@ -277,6 +278,9 @@ def _is_kept(before: Cell, after: Cell) -> bool:
 
 def _converter(column: ColumnPlan, zones: Mapping[str, Zone], form: Form) -> Callable[[bytes], Converted] | None:
     rule = column.rule
+    rewrite = rewriter(column, form)
+    if rewrite is not None:
+        return lambda cell: (rewrite(cell), "")
     if not isinstance(rule, LocalTime):
         return None
     zone = zones[rule.zone]

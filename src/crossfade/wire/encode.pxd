@@ -19,6 +19,7 @@ cdef class _Place:
     cdef public bytes listed
     cdef public str keyspace
     cdef public dict ids
+    cdef public object rewrite
     cdef public object rule
     cdef public object zone
     cdef public long long zone_start
@@ -58,9 +59,11 @@ cdef class Encoder:
                    at_place=Py_ssize_t, place=_Place, out=bytearray, at=Py_ssize_t, value=bytes)
     cpdef list arrays(self, rows, places, remarks)
 
-    @cython.locals(value=bytes)
-    cdef void _put_converted(self, bytearray out, _Place place, bytes frame, Py_ssize_t start, Py_ssize_t stop, remarks,
-                            bint is_listed) except *
+    @cython.locals(value=bytes, rewritten=bytes)
+    cdef int _put_converted(self, bytearray out, _Place place, bytes frame, Py_ssize_t start, Py_ssize_t stop, remarks,
+                            bint is_listed) except -1
+
+    cdef bytes _rewritten(self, _Place place, bytes cell)
 
     @cython.locals(known=dict, new=bytes, value=bytes, width=Py_ssize_t)
     cdef bytes _new_id(self, _Place place, bytes frame, Py_ssize_t start, Py_ssize_t stop)

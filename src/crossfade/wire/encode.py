@@ -26,6 +26,7 @@ from crossfade.wire.fields import copy_escape, timestamp_to_utc
 from crossfade.wire.fold import Rows
 from crossfade.wire.idstate import IdState
 from crossfade.wire.remarks import Remarks
+from crossfade.wire.rewrites import rewriter
 from crossfade.wire.shape import owner_position, positions
 from crossfade.wire.zones import Zone
 
@@ -55,7 +56,7 @@ _UUID: Final = 2950
 _INT64: Final = 8
 
 # What is done to a column's cell.
-_CONST, _VERBATIM, _WIDEN, _CLOCK, _REMAP = range(5)
+_CONST, _VERBATIM, _WIDEN, _CLOCK, _REMAP, _REWRITE = range(6)
 
 
 class UnknownId(Exception):
@@ -80,6 +81,7 @@ class _Place:
         "listed",
         "offset",
         "position",
+        "rewrite",
         "rule",
         "source_width",
         "target_width",
@@ -105,6 +107,7 @@ class _Place:
         self.listed = b""
         self.keyspace = ""
         self.ids: dict[bytes, bytes] | None = None
+        self.rewrite = rewriter(column, form)
         self.rule: LocalTime | None = None
         self.zone: Zone | None = None
         self.zone_start = 0
@@ -126,6 +129,8 @@ class _Place:
             self.kind = _CLOCK
             self.rule = rule
             self.zone = zones[rule.zone]
+        elif self.rewrite is not None:
+            self.kind = _REWRITE
         elif self.source_width and self.target_width and self.source_width != self.target_width:
             self.kind = _WIDEN
         else:
@@ -311,7 +316,8 @@ class Encoder:
                         else:
                             put_quoted(out, frame, at + 5, starts[place.position + 1])
                         continue
-                    self._put_converted(out, place, frame, at + 5, starts[place.position + 1], remarks, True)
+                    if self._put_converted(out, place, frame, at + 5, starts[place.position + 1], remarks, True):
+                        has_null[at_place] = True
                 elif data[at] == 110:
                     has_null[at_place] = True
                     if is_binary:
@@ -333,17 +339,31 @@ class Encoder:
 
     def _put_converted(
         self, out: bytearray, place: _Place, frame: bytes, start: int, stop: int, remarks: Remarks, is_listed: bool
-    ) -> None:
-        """Append a cell that is neither NULL nor verbatim, by its column's rule; `is_listed`: as an array's element."""
+    ) -> bool:
+        """Append a cell that is neither NULL nor verbatim, by its column's rule; `is_listed`: as an array's element.
+
+        Returns whether it became NULL.
+        """
         if place.kind == _CLOCK:
             value = self._to_utc(out, place, frame, start, stop, remarks)
             if self._is_binary:
-                return
+                return False
+        elif place.kind == _REWRITE:
+            rewritten = self._rewritten(place, frame[start:stop])
+            if rewritten is None:
+                if self._is_binary:
+                    put_int32(out, -1)
+                elif is_listed:
+                    put(out, b"NULL", 0, 4)
+                else:
+                    put(out, b"\\N", 0, 2)
+                return True
+            value = rewritten
         elif place.kind == _WIDEN:
             if stop - start != place.source_width:
                 raise self._violation("A value has another length than its type.", frame, start)
             put_integer(out, integer(frame, start, place.source_width), place.target_width)
-            return
+            return False
         else:
             value = self._new_id(place, frame, start, stop)
         if is_listed and not self._is_binary:
@@ -353,6 +373,15 @@ class Encoder:
             put(out, value, 0, len(value))
         else:
             put_escaped(out, value, 0, len(value))
+        return False
+
+    def _rewritten(self, place: _Place, cell: bytes) -> bytes | None:
+        assert place.rewrite is not None
+        try:
+            return place.rewrite(cell)
+        except RowRefused as fault:
+            fault.where = f"{self.plan.source}, column {place.column.target.name}"
+            raise
 
     def _new_id(self, place: _Place, frame: bytes, start: int, stop: int) -> bytes:
         known = place.ids

@@ -16,8 +16,10 @@ from typing import Final
 
 from crossfade.catalog import Column, TableName
 from crossfade.mapping.plan import ColumnPlan, Const, LocalTime, Plan, Remap
+from crossfade.mapping.rules import Convert, ValueMap
 from crossfade.pgoutput.messages import Form
 from crossfade.wire.constants import binary_constant
+from crossfade.wire.rewrites import text_only
 
 # Types whose binary form is the same on every supported version, with the OIDs of the type and of its array. Left out
 # on purpose: OIDs and what holds them, xid, pg_lsn and snapshots (F17), money (its scale is a locale's), xml (its
@@ -106,6 +108,8 @@ def _unsafe(column: ColumnPlan) -> str:
     if source is None:
         return ""
     pair = (source.type_oid, target.type_oid)
+    if isinstance(column.rule, ValueMap | Convert):
+        return text_only(column)
     if isinstance(column.rule, Remap):
         return "" if _IDS.issuperset(pair) else f"its ids are {_named(source)} and {_named(target)}"
     if isinstance(column.rule, LocalTime):

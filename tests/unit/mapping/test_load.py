@@ -25,6 +25,7 @@ from crossfade.mapping.plan import (
     Strategy,
 )
 from crossfade.mapping.reading import split_name
+from crossfade.mapping.rules import Otherwise, ValueMap
 
 WHOLE = """\
 version: 1
@@ -117,7 +118,7 @@ def test_places_are_those_of_the_file() -> None:
         ("0x1F", "31"),
         ("0o17", "15"),
         ("0.10", "0.10"),
-        ("1e400", "Infinity"),
+        ("1e400", "1e400"),
         ("-.inf", "-Infinity"),
         (".nan", "NaN"),
         ("'5'", "5"),
@@ -268,14 +269,43 @@ WRONG: list[tuple[str, str]] = [
     (mapping("columns: {a: {up: lower(a)}}"), "5:19: tables.app.t.columns.a.up: SQL expressions (up): not yet"),
     (mapping("columns: {a: {from: b, down: x}}"), "5:28: tables.app.t.columns.a.down: SQL expressions (down): not yet"),
     (
-        mapping("columns: {a: {from: b, values: {1: x}}}"),
-        "5:28: tables.app.t.columns.a.values: value maps (values): not",
+        mapping("columns: {a: {otherwise: error}}"),
+        "5:19: tables.app.t.columns.a.otherwise: this needs 'values' beside it.",
     ),
     (
-        mapping("columns: {a: {otherwise: error}}"),
-        "5:19: tables.app.t.columns.a.otherwise: value maps (otherwise): not",
+        mapping("columns: {a: {values: [x]}}"),
+        "5:27: tables.app.t.columns.a.values: expected a block such as {1: free, 2: pro}, found a list.",
     ),
-    (mapping("columns: {a: {cast: text}}"), "5:19: tables.app.t.columns.a.cast: casts (cast): not yet supported"),
+    (mapping("columns: {a: {values: {}}}"), "5:27: tables.app.t.columns.a.values: no value is mapped: write"),
+    (mapping("columns: {a: {values: }}"), "5:26: tables.app.t.columns.a.values: no value is mapped: write"),
+    (
+        mapping("columns: {a: {values: {1: [x]}}}"),
+        "5:31: tables.app.t.columns.a.values.1: expected one value, found a list.",
+    ),
+    (
+        mapping("columns: {a: {values: {null: x}}}"),
+        "5:28: tables.app.t.columns.a.values.null: NULL stays NULL in a value map.",
+    ),
+    (
+        mapping("columns: {a: {values: {1: x}, otherwise: nul}}"),
+        "5:46: tables.app.t.columns.a.otherwise: expected error, null or {const: …}, found 'nul'.",
+    ),
+    (
+        mapping("columns: {a: {values: {1: x}, otherwise: {const: [1]}}}"),
+        "5:46: tables.app.t.columns.a.otherwise: expected error, null or {const: …}, found a block of keys.",
+    ),
+    (
+        mapping("columns: {a: {values: {1: x}, otherwise: {cost: 1}}}"),
+        "5:46: tables.app.t.columns.a.otherwise: expected error, null or",
+    ),
+    (
+        mapping("columns: {a: {values: {1: x}, cast: lossy}}"),
+        "5:35: tables.app.t.columns.a: 'values' and 'cast' exclude each other: choose one.",
+    ),
+    (
+        mapping("columns: {a: {cast: text}}"),
+        "5:25: tables.app.t.columns.a.cast: expected lossy (what loses nothing needs no 'cast'), found 'text'.",
+    ),
     (mapping("columns: {a: {remap: {user: b}}}"), "5:26: tables.app.t.columns.a.remap: a remap made of several parts"),
     (mapping("columns: {a: {remap: usr}}"), "5:26: tables.app.t.columns.a.remap: there is no ids.usr. Did you mean"),
     (
@@ -329,6 +359,13 @@ def test_a_wrong_mapping_is_refused_with_its_place(text: str, message: str) -> N
     heads = [line for line in str(refused.value).split("\n") if line.startswith("mapping.yaml:")]
     assert heads[0].startswith(f"mapping.yaml:{message}"), str(refused.value)
     str(refused.value).encode()  # what is told can be printed
+
+
+def test_a_value_map_knows_its_places() -> None:
+    text = mapping("columns: {a: {from: b, values: {1: free, 'null': ~, 3: 007}, otherwise: {const: 1e400}}}")
+    column = parse_mapping(text).tables[TableName("app", "t")].columns["a"]
+    assert column.rule == ValueMap((("1", "free"), ("null", None), ("3", "7")), Otherwise.CONST, "1e400")
+    assert [str(column.at(path)) for path in ("values.3", "otherwise", "elsewhere")] == ["5:57", "5:66", "5:15"]
 
 
 def test_the_line_and_a_caret_are_shown() -> None:

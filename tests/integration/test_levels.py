@@ -5,6 +5,7 @@ Everything is folded here, however few changes a batch has, in both forms of the
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -12,7 +13,7 @@ import pytest
 
 from tests.integration.following import SAME, Followed, follow, shared
 from tests.servers.clusters import Pairs, Versions
-from tests.servers.daemon import Workspace
+from tests.servers.daemon import MODE_VARIABLE, Workspace
 from tests.servers.databases import make_roles
 
 FOLD = {"CROSSFADE_FAILPOINTS": "fold_few"}
@@ -105,8 +106,23 @@ def followed(
         yield followed
 
 
-def came(level: str, reason: str = "none") -> set[tuple[str, str]]:
+Levels = set[tuple[str, str]]
+MODE = os.environ.get(MODE_VARIABLE, "")
+
+
+def came(level: str, reason: str = "none") -> Levels:
     return {(level, reason)}
+
+
+def assert_came(taken: Levels, expected: Levels) -> None:
+    """By these levels and no others; but a mode that cuts batches otherwise or folds none comes to its own, with the
+    same rows."""
+    if MODE == "exact":
+        assert all(level.startswith("exact") for level, _ in taken), taken
+    elif MODE == "tiny":
+        assert taken
+    else:
+        assert taken == expected
 
 
 def arrays(followed: Followed, way: Way) -> set[tuple[str, str]]:
@@ -125,14 +141,14 @@ def test_C6_inserts_updates_and_deletes_are_sets(followed: Followed, way: Way) -
         "DELETE FROM many WHERE id % 5 = 0 AND id <= 1000; COMMIT",
         "INSERT INTO log SELECT 'line ' || n FROM generate_series(1, 300) n",
     )
-    assert taken == came("set")
+    assert_came(taken, came("set"))
     followed.assert_equal("many", "log")
     taken = followed.taken_by(
         "UPDATE many SET b = b + 1, a = coalesce(a, 'null'), c = c * 2 WHERE id < 500",
         "UPDATE many SET d = 'infinity' WHERE id = 1; DELETE FROM many WHERE id BETWEEN 991 AND 1000;"
         "INSERT INTO many VALUES (5000)",
     )
-    assert taken == arrays(followed, way)
+    assert_came(taken, arrays(followed, way))
     followed.assert_equal("many")
 
 
@@ -142,7 +158,7 @@ def test_F15_arrays_of_every_shape_are_updated(followed: Followed, way: Way) -> 
         "UPDATE many SET e = ARRAY[[1, NULL], [2, 3]] WHERE id = 7001; UPDATE many SET e = '{}' WHERE id = 7002;"
         "UPDATE many SET e = '[3:4]={1,2}' WHERE id = 7003"
     )
-    assert taken == arrays(followed, way)
+    assert_came(taken, arrays(followed, way))
     followed.assert_equal("many")
 
 
@@ -153,7 +169,7 @@ def test_C1_unique_values_change_places(followed: Followed, way: Way) -> None:
         "UPDATE people SET email = 'p2' WHERE id = 1",
         "INSERT INTO people VALUES (50, 'p50', 'new')",
     )
-    assert taken == came("final" if way.replica_role else "exact", "unique")
+    assert_came(taken, came("final" if way.replica_role else "exact", "unique"))
     followed.assert_equal("people")
 
 
@@ -162,7 +178,7 @@ def test_C2_a_unique_value_goes_to_another_row(followed: Followed, way: Way) -> 
     taken = followed.taken_by(
         "DELETE FROM people WHERE id = 9; INSERT INTO people VALUES (90, 'p9', 'heir')",
     )
-    assert taken == came("set")
+    assert_came(taken, came("set"))
     followed.assert_equal("people")
 
 
@@ -178,7 +194,7 @@ def test_C3_what_becomes_of_a_key_in_a_batch(followed: Followed, apart: bool) ->
         "INSERT INTO changed (id) VALUES (2)",
     ]
     taken = followed.taken_by(*(scripts if apart else ["".join(f"{script};" for script in scripts)]))
-    assert taken == came("set")
+    assert_came(taken, came("set"))
     followed.assert_equal("changed")
 
 
@@ -188,27 +204,27 @@ def test_C4_D1_values_not_sent_stay_and_values_of_the_batch_are_carried(followed
         "UPDATE moved SET big = 'short' WHERE id = 2; UPDATE moved SET n = n + 1",
         "UPDATE moved SET other = NULL WHERE id = 3",
     )
-    assert taken == came("set")
+    assert_came(taken, came("set"))
     followed.assert_equal("moved")
 
 
 def test_C5_D6_keys_shift_and_take_along_what_was_not_sent(followed: Followed, way: Way) -> None:
     level = "final" if way.replica_role else "exact"
-    assert followed.taken_by("UPDATE keys SET id = id + 1") == came(level, "moves")
+    assert_came(followed.taken_by("UPDATE keys SET id = id + 1"), came(level, "moves"))
     followed.assert_equal("keys")
     taken = followed.taken_by(
         "UPDATE moved SET id = id + 100 WHERE id < 4; UPDATE moved SET other = 'new' WHERE id = 101",
         "UPDATE moved SET n = -1 WHERE id IN (4, 102); DELETE FROM moved WHERE id = 5",
     )
-    assert taken == came(level, "moves")
+    assert_came(taken, came(level, "moves"))
     followed.assert_equal("moved")
 
 
 def test_C7_identical_rows_are_for_the_exact_path(followed: Followed) -> None:
     taken = followed.taken_by("DELETE FROM keyless WHERE ctid = (SELECT min(ctid) FROM keyless)")
-    assert taken == came("exact", "no_key")
+    assert_came(taken, came("exact", "no_key"))
     followed.assert_equal("keyless")
-    assert followed.taken_by("INSERT INTO keyless VALUES (2, 'y'), (2, 'y')") == came("set")
+    assert_came(followed.taken_by("INSERT INTO keyless VALUES (2, 'y'), (2, 'y')"), came("set"))
     followed.assert_equal("keyless")
 
 
@@ -219,15 +235,15 @@ def test_C15_parents_and_children_come_and_go(followed: Followed) -> None:
         "UPDATE children SET parent_id = 3 WHERE id = 1; DELETE FROM parents WHERE id = 1",
         "DELETE FROM children WHERE id = 2; DELETE FROM parents WHERE id = 2",
     )
-    assert taken == came("set")
+    assert_came(taken, came("set"))
     followed.assert_equal("parents", "children")
 
 
 def test_C18_a_missing_row_is_found_by_its_count(followed: Followed) -> None:
     conflicts = followed.metric("crossfade_conflicts_total", table="public.gone", kind="missing_row")
     followed.databases.target.execute("DELETE FROM gone WHERE id IN (1, 3)")
-    assert followed.taken_by("UPDATE gone SET n = n + 10 WHERE id < 3") == came("exact", "row_count")
-    assert followed.taken_by("DELETE FROM gone WHERE id > 2") == came("exact", "row_count")
+    assert_came(followed.taken_by("UPDATE gone SET n = n + 10 WHERE id < 3"), came("exact", "row_count"))
+    assert_came(followed.taken_by("DELETE FROM gone WHERE id > 2"), came("exact", "row_count"))
     followed.assert_equal("gone")
     assert followed.metric("crossfade_conflicts_total", table="public.gone", kind="missing_row") == conflicts + 2
 
@@ -235,10 +251,10 @@ def test_C18_a_missing_row_is_found_by_its_count(followed: Followed) -> None:
 def test_C18_a_lost_row_is_not_taken_for_the_one_that_replaces_it(followed: Followed, way: Way) -> None:
     """Equal keys, spelt otherwise: where a foreign key is enforced, inserts come before deletes."""
     replaced = "DELETE FROM priced WHERE id = {0}.0; INSERT INTO priced VALUES ({0}.00, 500)"
-    assert followed.taken_by(replaced.format(2)) == (came("set") if way.replica_role else came("exact", "unique"))
+    assert_came(followed.taken_by(replaced.format(2)), (came("set") if way.replica_role else came("exact", "unique")))
     followed.assert_equal("priced")
     followed.databases.target.execute("DELETE FROM priced WHERE id = 1")
-    assert followed.taken_by(replaced.format(1)) == came("exact", "row_count")
+    assert_came(followed.taken_by(replaced.format(1)), came("exact", "row_count"))
     followed.assert_equal("priced")
 
 
@@ -247,15 +263,15 @@ def test_C24_exclusion_constraints_and_deferrable_keys(followed: Followed, way: 
         "UPDATE excluded SET during = '[9,10)' WHERE id = 1; UPDATE excluded SET during = '[1,2)' WHERE id = 2;"
         "UPDATE excluded SET during = '[2,3)' WHERE id = 1"
     )
-    assert taken == came("final" if way.replica_role else "exact", "unique")
+    assert_came(taken, came("final" if way.replica_role else "exact", "unique"))
     followed.assert_equal("excluded")
-    assert followed.taken_by("UPDATE seats SET place = 30 - place") == came("set")  # deferred, in origin role
+    assert_came(followed.taken_by("UPDATE seats SET place = 30 - place"), came("set"))  # deferred, in origin role
     followed.assert_equal("seats")
 
 
 def test_C16_a_truncate_is_exact(followed: Followed) -> None:
     taken = followed.taken_by("INSERT INTO tru VALUES (2)", "TRUNCATE tru", "INSERT INTO tru VALUES (3)")
-    assert taken == came("exact", "truncate")
+    assert_came(taken, came("exact", "truncate"))
     followed.assert_equal("tru")
 
 
@@ -266,9 +282,9 @@ def test_I1_I5_ids_are_made_in_bulk_and_moved_exactly(followed: Followed) -> Non
         "INSERT INTO orders SELECT n, n, n FROM generate_series(1000, 1499) n",
         "UPDATE orders SET user_id = 3, n = -1 WHERE id = 1000; DELETE FROM users WHERE id = 1000",
     )
-    assert taken == came("set")
+    assert_came(taken, came("set"))
     taken = followed.taken_by("DELETE FROM orders WHERE id = 1499", "UPDATE users SET id = 2000 WHERE id = 1499")
-    assert taken == came("exact", "id_moved")
+    assert_came(taken, came("exact", "id_moved"))
     query = "SELECT o.id, o.n, u.name FROM orders o JOIN users u ON u.id = o.user_id ORDER BY 1"
     assert followed.target(query) == followed.source(query)
     assert len(followed.target(query)) == 519
@@ -323,17 +339,21 @@ def test_C8_a_large_transaction_goes_in_pieces_by_the_same_levels(workspace: Wor
         extra=f'[stream]\nwire = "{wire}"\nbatch_bytes = 4096\npipe_bytes = 65536',
         env=FOLD,
     )
-    assert followed.taken_by(
-        "UPDATE t SET note = 'other'; INSERT INTO p SELECT n FROM generate_series(2, 500) n"
-    ) == came("set_pieces")
+    assert_came(
+        followed.taken_by("UPDATE t SET note = 'other'; INSERT INTO p SELECT n FROM generate_series(2, 500) n"),
+        came("set_pieces"),
+    )
     followed.assert_equal("t", "p")
-    assert followed.taken_by(
-        "UPDATE t SET note = 'third'; UPDATE t SET u = -1 WHERE id = 7; UPDATE t SET u = 7 WHERE id = 8;"
-        "UPDATE t SET u = 8 WHERE id = 7"
-    ) == came("final_pieces", "unique")
+    assert_came(
+        followed.taken_by(
+            "UPDATE t SET note = 'third'; UPDATE t SET u = -1 WHERE id = 7; UPDATE t SET u = 7 WHERE id = 8;"
+            "UPDATE t SET u = 8 WHERE id = 7"
+        ),
+        came("final_pieces", "unique"),
+    )
     followed.assert_equal("t")
     followed.databases.target.execute("DELETE FROM t WHERE id = 200")
-    assert followed.taken_by("UPDATE t SET note = 'fourth'") == came("exact_pieces", "row_count")
+    assert_came(followed.taken_by("UPDATE t SET note = 'fourth'"), came("exact_pieces", "row_count"))
     followed.assert_equal("t")
     followed.stop()
 
@@ -341,7 +361,7 @@ def test_C8_a_large_transaction_goes_in_pieces_by_the_same_levels(workspace: Wor
 @pytest.mark.one_version
 def test_told_to_be_exact_it_is(workspace: Workspace) -> None:
     followed = follow(workspace, source="CREATE TABLE t (id int PRIMARY KEY)", extra='[stream]\napply = "exact"')
-    assert followed.taken_by("INSERT INTO t SELECT generate_series(1, 500)") == came("exact", "configured")
+    assert_came(followed.taken_by("INSERT INTO t SELECT generate_series(1, 500)"), came("exact", "configured"))
     followed.assert_equal("t")
     followed.stop()
 
@@ -349,8 +369,9 @@ def test_told_to_be_exact_it_is(workspace: Workspace) -> None:
 @pytest.mark.one_version
 def test_few_changes_are_applied_one_by_one_and_many_as_sets(workspace: Workspace) -> None:
     followed = follow(workspace, source="CREATE TABLE t (id int PRIMARY KEY)")
-    assert followed.taken_by("INSERT INTO t VALUES (1), (2)") == came("exact", "small")
-    assert followed.taken_by("INSERT INTO t SELECT generate_series(3, 500)") == came("set")
+    few = came("set") if MODE == "sets" else came("exact", "small")  # the mode folds however few
+    assert_came(followed.taken_by("INSERT INTO t VALUES (1), (2)"), few)
+    assert_came(followed.taken_by("INSERT INTO t SELECT generate_series(3, 500)"), came("set"))
     followed.assert_equal("t")
     followed.stop()
 
@@ -372,7 +393,7 @@ def test_H9_batches_leave_the_catalog_as_it_was(workspace: Workspace) -> None:
         script.format("INSERT INTO t%s VALUES (2, %s)"),
         script.format("DELETE FROM t%s WHERE id = 1 AND v < 10 * %s"),
     )
-    assert taken == came("set")
+    assert_came(taken, came("set"))
     assert followed.target(catalog) == before
     followed.assert_equal(*(f"t{n}" for n in range(0, 1000, 97)))
     followed.stop()

@@ -45,6 +45,39 @@ class Goal(StrEnum):
 
 
 @app.command()
+def init(
+    config: Config = DEFAULT_CONFIG,
+    source: Annotated[
+        str,
+        typer.Option("--source", envvar="CROSSFADE_SOURCE__DSN", help="The database that serves today.", metavar="DSN"),
+    ] = "",
+    target: Annotated[
+        str,
+        typer.Option("--target", envvar="CROSSFADE_TARGET__DSN", help="The one with the new schema.", metavar="DSN"),
+    ] = "",
+    name: Annotated[str, typer.Option("--name", help="The workflow's name; else made of the target's.")] = "",
+    zone: Annotated[
+        str, typer.Option("--timezone", help="Whose local time timestamps hold, where timestamptz awaits them.")
+    ] = "",
+    refresh: Annotated[
+        bool, typer.Option("--refresh", help="Propose only what the mapping does not say yet, on stdout.")
+    ] = False,
+    output: Annotated[
+        Path | None, typer.Option("--output", help="With --refresh: a new file for the proposal.", metavar="FILE")
+    ] = None,
+) -> None:
+    """Draft configuration and mapping from both schemas."""
+    from crossfade.cli.init import Wishes, refresh_mapping
+    from crossfade.cli.init import init as call
+
+    if refresh:
+        exits.finish(lambda: refresh_mapping(config, output))
+    if output is not None:
+        raise typer.BadParameter("it belongs to --refresh", param_hint="--output")
+    exits.finish(lambda: call(config, Wishes(source, target, name, zone)))
+
+
+@app.command()
 def check(
     config: Config = DEFAULT_CONFIG,
     json_output: Json = False,

@@ -15,6 +15,7 @@ from typing import Final
 from crossfade.mapping.loadids import IdReading
 from crossfade.mapping.places import did_you_mean
 from crossfade.mapping.plan import Ambiguous, Const, LocalTime, Nonexistent, Remap, Verbatim
+from crossfade.mapping.reading import BLANK
 from crossfade.mapping.rules import Lossy, Otherwise, ValueMap
 from crossfade.mapping.spec import ColumnSpec, Written
 from crossfade.mapping.tree import Block, Entry, Listing, Node, Scalar, describe
@@ -115,6 +116,14 @@ class ColumnReading(IdReading):
         if (entry := entries.get("nonexistent")) is not None:
             nonexistent = self._choice(entry.value, f"{path}.nonexistent", Nonexistent) or nonexistent
         if zone is None:
+            return None
+        if zone == BLANK:
+            self._problem(
+                value.place,
+                f"{path}.timezone",
+                "this blank is for you to fill in: whose local time does the source column hold? Write an IANA time "
+                "zone such as Europe/Berlin, or UTC.",
+            )
             return None
         zones = _zones()
         if zone not in zones:

@@ -17,6 +17,9 @@ from crossfade.mapping.tree import Block, Entry, Listing, Node, Scalar, describe
 
 _LONGEST_NAME: Final = 63  # bytes of a PostgreSQL identifier; the server would cut a longer one silently
 
+# What `crossfade init` leaves for a person to fill in; it is no value of anything.
+BLANK: Final = "?"
+
 Choice = TypeVar("Choice", bound=enum.Enum)
 
 

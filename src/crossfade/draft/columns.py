@@ -14,7 +14,8 @@ from typing import Final
 
 from crossfade.catalog import Column, Table, TableName
 from crossfade.draft.names import Words, likeness, shared_prefix, table_words, without, words
-from crossfade.mapping.conversions import INTEGERS, TEXT, TIMESTAMP, TIMESTAMPTZ, VARCHAR, Fit, judge
+from crossfade.mapping.casts import cast
+from crossfade.mapping.conversions import CHAR, INTEGERS, NUMERIC, TEXT, TIMESTAMP, TIMESTAMPTZ, VARCHAR, Fit
 
 LIKELY: Final = 0.5  # from here on a match is written; below, it is only offered
 POSSIBLE: Final = 0.35  # below this, nobody would call two names alike
@@ -152,7 +153,7 @@ def _score(
 
 def fitness(source: Table, one: Column, target: Table, other: Column) -> float:
     """What the two types say: 1.0 nothing against it, `_OBJECTION` that it cannot be."""
-    verdict = judge(one, other)
+    verdict, _ = cast(one, other, is_lossy=False)
     if verdict.fit is Fit.EXACT:
         return 1.0
     if verdict.fit is Fit.CHECKED:
@@ -207,9 +208,16 @@ def _alone(left: Sequence[Column], right: Sequence[Column]) -> list[ColumnMatch]
             found.append(ColumnMatch(same[0], other, _ALONE, "by type alone", None))
     left = [one for one in left if all(match.source != one for match in found)]
     right = [other for other in right if all(match.target != other for match in found)]
-    if len(left) == len(right) == 1 and judge(left[0], right[0]).fit is not Fit.REFUSED:
+    if len(left) == len(right) == 1 and _family(left[0]) == _family(right[0]):
         found.append(ColumnMatch(left[0], right[0], _LEFT_OVER, "nothing else is left", None))
     return found
+
+
+def _family(column: Column) -> str:
+    """What sort of values a column holds, whatever their width."""
+    if column.base_type in {*INTEGERS, NUMERIC, "real", "double precision"}:
+        return NUMERIC
+    return TEXT if column.base_type in {TEXT, VARCHAR, CHAR} else column.base_type
 
 
 def _kin(one: Column, other: Column) -> bool:

@@ -15,16 +15,20 @@ from dataclasses import dataclass, field
 from crossfade.catalog import Catalog, Column, Table, TableKind, TableName
 from crossfade.draft.columns import LIKELY, ColumnMatch, is_id_pair, match_columns
 from crossfade.draft.keyspaces import Holder, Holders, KeyspaceDraft, find_keyspaces, may_hold_uuids
+from crossfade.draft.names import likeness, words
+from crossfade.draft.spelling import scalar
 from crossfade.draft.tables import LIKELY as TABLE_LIKELY
 from crossfade.draft.tables import TableMatch, match_tables, of_rows
-from crossfade.mapping.conversions import TIMESTAMP, TIMESTAMPTZ, Fit, judge
+from crossfade.mapping.casts import cast
+from crossfade.mapping.conversions import TIMESTAMP, TIMESTAMPTZ, Fit
+from crossfade.mapping.reading import BLANK
 
 
 @dataclass(frozen=True, slots=True)
 class ColumnDraft:
     """A matched column. `remap` is a keyspace to be written, '' for none; `zone` True where a local time needs one.
 
-    `objection` is why the two types cannot be converted, '' when they can.
+    `objection` is why values would not arrive, '' when they will; `offer` what could be written about it.
     """
 
     match: ColumnMatch
@@ -32,6 +36,7 @@ class ColumnDraft:
     remap_why: str
     zone: bool
     objection: str
+    offer: str = ""
 
     @property
     def is_written(self) -> bool:
@@ -245,7 +250,11 @@ def _column(source: Table, target: Table, match: ColumnMatch, holders: Holders) 
         return ColumnDraft(match, written, holder.why, False, objection)
     if (one.base_type, other.base_type) == (TIMESTAMP, TIMESTAMPTZ):
         return ColumnDraft(match, "", "", True, "")
-    verdict = judge(one, other)
+    if (missing := [label for label in one.labels if label not in other.labels]) and other.labels:
+        return ColumnDraft(
+            match, "", "", False, f"the target's enum has no {', '.join(missing)}", _value_map(one, other)
+        )
+    verdict, _ = cast(one, other, is_lossy=False)
     if verdict.fit is not Fit.REFUSED:
         hint = "these may be uuids already, spelled as text" if is_id_pair(one, other) and may_hold_uuids(one) else ""
         return ColumnDraft(match, "", hint, False, "")
@@ -257,7 +266,21 @@ def _column(source: Table, target: Table, match: ColumnMatch, holders: Holders) 
             False,
             f"it may hold {holder.why}, those of {holder.keyspace}; if so, remap: {holder.keyspace}",
         )
+    if cast(one, other, is_lossy=True)[0].fit is not Fit.REFUSED:
+        return ColumnDraft(match, "", "", False, verdict.sentence, "cast: lossy")
+    if other.labels:
+        return ColumnDraft(match, "", "", False, verdict.sentence, "values: {}")
     return ColumnDraft(match, "", "", False, verdict.sentence)
+
+
+def _value_map(one: Column, other: Column) -> str:
+    """Every label of the source with its namesake, or the one most like it, or a blank."""
+    pairs = []
+    for label in one.labels:
+        best = max(other.labels, key=lambda each: (each == label, likeness(words(label), words(each))))
+        alike = best == label or likeness(words(label), words(best)) >= LIKELY
+        pairs.append(f"{scalar(label)}: {scalar(best) if alike else scalar(BLANK)}")
+    return f"values: {{{', '.join(pairs)}}}"
 
 
 def _takes_ids(column: Column) -> bool:

@@ -13,8 +13,9 @@ from crossfade.catalog import Catalog, Column, TableName
 from crossfade.draft.columns import ColumnMatch, match_columns
 from crossfade.draft.keyspaces import Holders, KeyspaceDraft, find_keyspaces
 from crossfade.draft.proposal import LeftOut, TableDraft, followable, table_draft
+from crossfade.draft.spelling import pattern
 from crossfade.draft.tables import LIKELY, TableMatch, match_tables, of_rows
-from crossfade.draft.write import keyspace_line, offered_lines, pattern, table_lines
+from crossfade.draft.write import keyspace_line, offered_lines, table_lines
 from crossfade.findings import Finding
 from crossfade.mapping.collect import Collector
 from crossfade.mapping.compile import compile_plan

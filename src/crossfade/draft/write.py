@@ -7,7 +7,6 @@ Refuses to decide anything. The invariant: what is written outside of comments r
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Iterable, Sequence
 from typing import Final
 
@@ -15,10 +14,9 @@ from crossfade.catalog import Column, TableName
 from crossfade.draft.columns import Candidate
 from crossfade.draft.keyspaces import KeyspaceDraft
 from crossfade.draft.proposal import ColumnDraft, Draft, TableDraft
+from crossfade.draft.spelling import dotted, part, pattern, scalar
 from crossfade.mapping.reading import BLANK
 
-_PLAIN: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_$]*(?:\.[A-Za-z_][A-Za-z0-9_$]*)*")
-_NOT_TEXT: Final = frozenset({"true", "false", "null", "yes", "no", "on", "off"})
 _COMMENT_AT: Final = 48  # column of the remark behind an entry
 _WIDTH: Final = 118
 DECIDE: Final = "DECIDE"
@@ -92,7 +90,7 @@ def _ids(draft: Draft) -> list[str]:
 
 def keyspace_line(keyspace: KeyspaceDraft) -> str:
     """One entry of `ids`."""
-    column = scalar(f"{dotted(keyspace.owner)}.{_part(keyspace.column)}")
+    column = scalar(f"{dotted(keyspace.owner)}.{part(keyspace.column)}")
     return f"  {scalar(keyspace.name)}: {{from: {column}, to: uuid, strategy: uuid7}}"
 
 
@@ -179,6 +177,12 @@ def _drops(source: TableName, unused: Sequence[Column]) -> list[str]:
     ]
 
 
+def _offered(column: ColumnDraft) -> str:
+    match = column.match
+    source = "" if match.is_same_name else f"from: {scalar(match.source.name)}, "
+    return f"{scalar(match.target.name)}: {{{source}{column.offer}}}"
+
+
 def _entry(column: ColumnDraft, *, with_remark: bool = True) -> str:
     match = column.match
     keys: list[str] = []
@@ -204,37 +208,7 @@ def _second(runner_up: Candidate | None) -> str:
     return f", next {runner_up.name} {runner_up.confidence:.2f}" if runner_up is not None else ""
 
 
-# -- spelling -----------------------------------------------------------------------------------------------------
-
-
-def scalar(text: str) -> str:
-    """A string as YAML reads it back, in a block or in braces: plain where that is safe, else in double quotes."""
-    if _PLAIN.fullmatch(text) is not None and text.lower() not in _NOT_TEXT:
-        return text
-    return f'"{"".join(_escaped(character) for character in text)}"'
-
-
-def _escaped(character: str) -> str:
-    if character in '"\\':
-        return f"\\{character}"
-    return character if character.isprintable() else f"\\U{ord(character):08X}"
-
-
-def dotted(name: TableName) -> str:
-    """`schema.name` as the mapping's grammar reads it: a part with a dot or a quote stands in double quotes."""
-    return ".".join(_part(part) for part in name)
-
-
-def pattern(name: TableName) -> str:
-    """An entry of `exclude` for exactly this table."""
-    return scalar(re.sub(r"([*?\[])", r"[\1]", str(name)))
-
-
-def _part(part: str) -> str:
-    if "." in part or '"' in part:
-        doubled = part.replace('"', '""')
-        return f'"{doubled}"'
-    return part
+# -- lines ---------------------------------------------------------------------------------------------------------
 
 
 def _remarked(entry: str, remark: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 from textwrap import dedent
 
@@ -9,9 +10,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from crossfade.catalog import Catalog, ReplicaIdentity, TableKind, TableName
+from crossfade.catalog import Catalog, ReplicaIdentity, Table, TableKind, TableName
 from crossfade.draft.proposal import Draft, draft
-from crossfade.draft.write import dotted, mapping_text, pattern, scalar
+from crossfade.draft.spelling import dotted, pattern, scalar
+from crossfade.draft.write import mapping_text
 from crossfade.faults import Misconfigured
 from crossfade.findings import Severity
 from crossfade.mapping.compile import Compiled, compile_plan
@@ -119,6 +121,25 @@ def test_a_namesake_is_paired_whatever_its_type_and_the_objection_is_told() -> N
     assert "DECIDE: n (double precision) to n (real)" in mapping_text(drafted)
 
 
+def test_enums_and_losses_are_asked_about_with_what_could_be_written() -> None:
+    source = catalog(
+        _enum("public.a", ("new", "cancelled", "zz")), table("public.b", "id int", "n numeric(8,4)", pk="id")
+    )
+    target = catalog(_enum("app.a", ("new", "canceled")), table("app.b", "id int", "n numeric(8,2)", pk="id"))
+    text = mapping_text(draft(source, target))
+    assert '# state: {values: {new: new, cancelled: canceled, zz: "?"}}' in text
+    assert "# n: {cast: lossy}" in text
+    assert error_names(compiled(text.replace("# n:", "n:"), source, target)) == []
+
+
+def _enum(name: str, labels: tuple[str, ...]) -> Table:
+    one = table(name, "id int", "state <e>state", pk="id")
+    return dataclasses.replace(
+        one,
+        columns=tuple(dataclasses.replace(each, labels=labels if each.name == "state" else ()) for each in one.columns),
+    )
+
+
 def test_what_cannot_be_followed_is_excluded_with_the_reason() -> None:
     source = catalog(
         table("public.a", "id int", pk="id"),
@@ -223,9 +244,7 @@ def test_names_of_any_spelling_survive_the_file(tables: list[str], columns: list
         assert {each.source.name: each.target.name for each in result.plan.tables} == {name: name for name in kept}
 
 
-def _plain(name: TableName, columns: list[str]):  # type: ignore[no-untyped-def]
-    import dataclasses
-
+def _plain(name: TableName, columns: list[str]) -> Table:
     made = table("s.t", *(f"c{number} int" for number in range(len(columns))), keys=[key("c0", primary=True)])
     return dataclasses.replace(
         made,

@@ -148,13 +148,17 @@ def offered_lines(table: TableDraft) -> list[str]:
 
 def _body(table: TableDraft) -> list[str]:
     lines: list[str] = []
-    entries = [_entry(column) for column in table.columns if column.is_written]
+    entries = [_entry(column) for column in table.columns if column.is_written and not column.offer]
     questions: list[str] = []
     for column in table.objections:
         questions += _wrapped(
             f"{DECIDE}: {column.match.source.name} ({column.match.source.type_name}) to {column.match.target.name} "
-            f"({column.match.target.type_name}): {column.objection}.", "      # ", "      # ",
-        )  # fmt: skip
+            f"({column.match.target.type_name}): {column.objection}.",
+            "      # ",
+            "      # ",
+        )
+        if column.offer:
+            questions.append(f"      # {_offered(column)}")
     for column in table.offered:
         questions.append(f"      # {DECIDE}: perhaps ({column.match.confidence:.2f}, {column.match.why}):")
         questions.append(f"      # {_entry(column, with_remark=False).strip()}")

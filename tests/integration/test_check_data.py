@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 from typing import Any
 
+import pytest
+
 from tests.servers.daemon import Workspace
 from tests.servers.databases import Databases
 
@@ -101,8 +103,8 @@ def _fill(databases: Databases) -> None:
         connection.execute("INSERT INTO log VALUES ('low', 5), ('between', 15), ('high', 25), ('beyond', 70000)")
 
 
-def _said(workspace: Workspace, *options: str) -> tuple[int, dict[str, Any]]:
-    answer = workspace.write(MAPPING).run("check", "--data", "--json", *options)
+def _said(workspace: Workspace, *options: str, mapping: str = MAPPING) -> tuple[int, dict[str, Any]]:
+    answer = workspace.write(mapping).run("check", "--data", "--json", *options)
     assert answer.returncode in {0, 3}, answer.stdout + answer.stderr
     return answer.returncode, json.loads(answer.stdout)
 
@@ -190,6 +192,7 @@ def test_rows_that_fit_are_good_news_and_the_text_says_how_much_was_asked(
     assert "Ready" in answer.stdout
 
 
+@pytest.mark.one_version
 def test_what_is_printed_mends_it_and_finds_the_rows(databases: Databases, workspace: Workspace) -> None:
     databases.prepare(source=SOURCE, target=TARGET)
     _publish(databases)
@@ -211,6 +214,7 @@ def test_what_is_printed_mends_it_and_finds_the_rows(databases: Databases, works
     assert (code, _counted(said)) == (0, {})
 
 
+@pytest.mark.one_version
 def test_values_are_shown_when_somebody_asks_for_them(databases: Databases, workspace: Workspace) -> None:
     databases.prepare(source=SOURCE, target=TARGET)
     _publish(databases)
@@ -224,6 +228,7 @@ def test_values_are_shown_when_somebody_asks_for_them(databases: Databases, work
     assert told.endswith("token secret, and no uuid.")
 
 
+@pytest.mark.one_version
 def test_what_the_time_did_not_suffice_for_is_said(databases: Databases, workspace: Workspace) -> None:
     databases.prepare(source=SOURCE, target=TARGET)
     _publish(databases)
@@ -240,13 +245,26 @@ def test_what_the_time_did_not_suffice_for_is_said(databases: Databases, workspa
     assert sizes["public.users"] is None
 
 
-def test_nothing_is_written_and_nobody_waits_for_us(databases: Databases, workspace: Workspace) -> None:
-    databases.prepare(source=SOURCE, target=TARGET)
-    _publish(databases)
-    _fill(databases)
-    before = databases.source.value("SELECT pg_snapshot_xmax(pg_current_snapshot())::text")
-    _said(workspace)
-    assert databases.source.value("SELECT pg_snapshot_xmax(pg_current_snapshot())::text") == before
+@pytest.mark.one_version
+def test_what_only_the_target_can_tell_is_not_asked_of_the_source(databases: Databases, workspace: Workspace) -> None:
+    databases.prepare(
+        source="CREATE TABLE t (id int PRIMARY KEY, a text, b text); INSERT INTO t VALUES (1, 'x', 'y')",
+        target="""
+            CREATE SCHEMA app;
+            CREATE FUNCTION app.fine(text) RETURNS boolean IMMUTABLE LANGUAGE sql AS 'SELECT true';
+            CREATE TABLE app.t (id int PRIMARY KEY, a text CONSTRAINT own CHECK (app.fine(a)),
+                                b text CONSTRAINT volatile CHECK (b <> random()::text), c text,
+                                CONSTRAINT answered CHECK (a <> b AND c IS NULL));
+        """,
+    )
+    databases.publish("public.t")
+    _, said = _said(workspace, mapping="version: 1\nschemas: {public: app}\n")
+    (table,) = said["data"]["tables"]
+    assert [each for each in table["not_askable"] if "CHECK own" in each]
+    assert [each for each in table["not_askable"] if "CHECK volatile" in each]
+    assert len(table["not_askable"]) == 2
+    assert [each["rows"] for each in table["questions"] if each["name"] == "data_refused_by_check"] == [0]
+    assert [each["severity"] for each in said["findings"] if each["name"] == "data_not_examined"] == ["info", "info"]
 
 
 def test_rules_that_say_error_make_errors_of_clock_changes_and_orphans(
@@ -275,3 +293,69 @@ def test_rules_that_say_error_make_errors_of_clock_changes_and_orphans(
         ("data_orphan", "public.orders.ref"): (1, ["1"]),
     }
     assert {each["severity"] for each in said["findings"] if each["name"].startswith("data_")} == {"error"}
+
+
+CONVERTED_MAPPING = """
+version: 1
+schemas: {public: app}
+tables:
+  app.t:
+    columns:
+      plan: {values: {1: free, 2: pro}}
+      kind: {values: {a: x, b: x}, otherwise: {const: y}}
+      cut: {cast: lossy}
+      whole: {cast: lossy}
+      small: {cast: lossy}
+      rough: {cast: lossy}
+"""
+
+
+def test_value_maps_and_conversions_are_looked_through(databases: Databases, workspace: Workspace) -> None:
+    databases.prepare(
+        source="""
+            CREATE TYPE mood AS ENUM ('happy', 'sad');
+            CREATE TABLE t (id int PRIMARY KEY, plan int, kind char(2) UNIQUE, mood mood, flag int, seen timestamp,
+                            cut text UNIQUE, whole numeric, small numeric, yes boolean, rough double precision);
+            INSERT INTO t VALUES
+                (1, 1, 'a', 'happy', 1, '2024-01-01', 'abcde', 1.4, 1.234, true, 1.5),
+                (2, 2, 'b', NULL, 0, 'infinity', 'abcdf', 1.6, 99.994, false, 'NaN'),
+                (3, 3, 'c', 'sad', 7, '2024-01-01 12:00', 'x', 2147483647.5, 99.995, NULL, 'Infinity'),
+                (4, NULL, NULL, 'happy', NULL, NULL, NULL, 'NaN', 'NaN', NULL, 1e300),
+                (5, 1, 'd', 'happy', NULL, NULL, NULL, NULL, NULL, NULL, NULL)
+        """,
+        target="""
+            CREATE SCHEMA app;
+            CREATE TABLE app.t (id int PRIMARY KEY, plan text, kind text UNIQUE, mood text NOT NULL, flag boolean,
+                                seen date, cut varchar(4) UNIQUE, whole int, small numeric(4, 2),
+                                yes varchar(4), rough real CHECK (rough <> 1.5));
+        """,
+    )
+    databases.publish("public.t")
+    answer = workspace.write(CONVERTED_MAPPING).run("check", "--data", "--json")
+    assert answer.returncode == 3, answer.stdout
+    said = json.loads(answer.stdout)
+    assert said["data"]["finished"], said["findings"]
+    assert _counted(said) == {
+        ("data_null", "public.t.mood"): (1, ["2"]),
+        ("data_does_not_fit", "public.t.plan"): (1, ["3"]),
+        ("data_duplicate", "public.t.kind"): (4, ["1", "2", "3", "5"]),
+        ("data_does_not_fit", "public.t.flag"): (1, ["3"]),
+        ("data_does_not_fit", "public.t.seen"): (1, ["3"]),
+        ("data_duplicate", "public.t.cut"): (2, ["1", "2"]),
+        ("data_does_not_fit", "public.t.whole"): (2, ["3", "4"]),
+        ("data_does_not_fit", "public.t.small"): (1, ["3"]),
+        ("data_does_not_fit", "public.t.yes"): (1, ["2"]),
+        ("data_does_not_fit", "public.t.rough"): (1, ["4"]),
+        ("data_refused_by_check", "public.t.rough"): (1, ["1"]),
+    }
+    explained = json.loads(workspace.run("check", "--explain", "app.t", "--json").stdout)
+    columns = {column["name"]: column for column in explained["sources"][0]["columns"]}
+    assert "1 becomes free, 2 becomes pro; anything else is an error" in columns["plan"]["words"]
+    assert "lost" in columns["cut"]["words"]
+    databases.source.execute("DELETE FROM t WHERE id IN (3, 4)")
+    select = explained["sources"][0]["select"].removesuffix(";")
+    assert databases.source.execute(f"SELECT plan, kind FROM ({select}) AS arrived ORDER BY id") == [
+        ("free", "x"),
+        ("pro", "x"),
+        ("free", "y"),
+    ]

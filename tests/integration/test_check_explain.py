@@ -5,8 +5,12 @@ from __future__ import annotations
 import json
 from typing import Any
 
+import pytest
+
 from tests.servers.daemon import Workspace
 from tests.servers.databases import Databases
+
+pytestmark = pytest.mark.one_version  # the catalogs are read elsewhere, on every version
 
 SOURCE = """
     CREATE TABLE users (id int PRIMARY KEY, name text, created_at timestamp NOT NULL, password text);

@@ -127,6 +127,8 @@ def judge(source: Column, target: Column) -> Verdict:
         )
     if source.base_type.endswith("[]") or target.base_type.endswith("[]"):
         return _arrays(source, target)
+    if source.type_kind == "e" == target.type_kind:
+        return _labels(source, target)  # one name says nothing about the labels
     if _is_same(source, target):
         return _EXACT
     if source.type_kind != "b" or target.type_kind != "b":
@@ -201,11 +203,8 @@ def _element(column: Column) -> Column:
 
 def _user_types(source: Column, target: Column) -> Verdict:
     """Enums, domains, composites, ranges: at least one side is one, and they are not of the same name."""
-    if source.type_kind == "e":
-        if target.type_kind == "e":
-            return _labels(source, target)
-        if target.type_kind == "b" and _plain(target.base_type) in _STRINGS:
-            return _length(source, target)
+    if source.type_kind == "e" and target.type_kind == "b" and _plain(target.base_type) in _STRINGS:
+        return _length(source, target)
     if source.type_kind == "d" and target.type_kind == "b" and target.base_type == TEXT:
         return _checked(
             f"{source.type_name} arrives in its text form, whatever type it is made of (t for true, hex for bytea)",
@@ -220,7 +219,10 @@ def _user_types(source: Column, target: Column) -> Verdict:
 
 def _labels(source: Column, target: Column) -> Verdict:
     """One enum to another: by their labels, whose order is no matter."""
+    remedy = "Give the target's enum every label of the source's, or map them with 'values'"
     if not source.labels or not target.labels:
+        if _is_same(source, target):
+            return _EXACT
         sentence = f"the enums {source.type_name} and {target.type_name} may have different labels"
     else:
         missing = [label for label in source.labels if label not in target.labels]
@@ -229,7 +231,14 @@ def _labels(source: Column, target: Column) -> Verdict:
         sentence = (
             f"{target.type_name} has no label {', '.join(repr(label) for label in missing)}: such rows are refused"
         )
-    return _checked(sentence, "Give the target's enum every label of the source's, or map them with 'values'.")
+        remedy += ":" + "".join(f"\nALTER TYPE {target.type_name} ADD VALUE {_literal(label)};" for label in missing)
+    return _checked(sentence, remedy if remedy.endswith(";") else f"{remedy}.")
+
+
+def _literal(label: str) -> str:
+    """A label as SQL for a person to paste."""
+    escaped = label.replace("'", "''")
+    return f"'{escaped}'"
 
 
 def _length(source: Column, target: Column) -> Verdict:

@@ -13,7 +13,8 @@ from psycopg import sql
 
 from crossfade.catalog import Catalog, Column, Table, TableName
 from crossfade.mapping.plan import OnMissing, OnTruncate, Plan, TablePlan
-from crossfade.preflight.data.effects import Effect, effect
+from crossfade.preflight.data.effect import Effect
+from crossfade.preflight.data.effects import effect
 from crossfade.preflight.data.fits import Ground
 from crossfade.preflight.data.questions import source_rows
 

@@ -13,19 +13,12 @@ from typing import Final
 
 from crossfade.findings import Kind, Severity
 from crossfade.preflight.facts import Override, Replication, Slot, SourceFacts, TargetFacts
+from crossfade.preflight.minors import first_good, known_faults
 from crossfade.preflight.remarks import Remark, Side, remark, size
 from crossfade.session.introspect import ServerFacts
 
 OLDEST: Final = 13
 NEWEST: Final = 18
-
-# The first minor versions without a known fault that can hurt a logical slot (B15), and what the fault does. They
-# are siblings of 17.6 (August 2025) and, where the report names them, 17.8 and 18.2.
-_FIRST_GOOD: Final = {13: 22, 14: 19, 15: 14, 16: 10, 17: 8, 18: 2}
-_FAULTS: Final = (
-    "walsenders can run out of memory while decoding schema changes, a slot's position can move backwards, and a slot"
-    " can be invalidated by a race"
-)
 
 # What would end a long copy or an idle stream. Our own connections pin every one of them to "never".
 _TIMEOUTS: Final = frozenset(
@@ -166,15 +159,18 @@ def _version(side: Side, server: ServerFacts) -> Iterator[Remark]:
 
 
 def _minor(server: ServerFacts) -> Iterator[Remark]:
-    good = _FIRST_GOOD.get(server.major)
-    if good is not None and server.version % 10_000 < good:
+    found = known_faults(server.version)
+    if found:
         yield remark(
             Side.SOURCE,
             Severity.WARNING,
             "known_bad_minor",
             "source",
-            f"PostgreSQL {server.version_text} has known faults in logical decoding: {_FAULTS} (B15).",
-            remedy=f"Update the source to {server.major}.{good} or newer before a long parallel run.",
+            f"PostgreSQL {server.version_text} has known faults in logical decoding (B15): "
+            + "; ".join(f"{fault.what} ({fault.page})" for fault in found)
+            + ".",
+            remedy=f"Update the source to {server.major}.{first_good(server.version)} or newer before a long parallel"
+            " run.",
         )
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from crossfade.mapping.conversions import Fit, judge, precision_and_scale, time_zone_verdict
@@ -133,6 +135,15 @@ def test_judge(source: str, target: str, fit: Fit) -> None:
     assert verdict.fit is fit
     assert bool(verdict.sentence) is (fit is not EXACT)
     assert bool(verdict.remedy) is (fit is not EXACT)
+
+
+def test_enums_of_one_name_may_have_different_labels_and_the_sql_mends_it() -> None:
+    source = replace(column("a <e>public.mood"), labels=("happy", "it's odd", "sad"))
+    target = replace(column("b <e>app.mood"), labels=("sad", "happy"))
+    verdict = judge(source, target)
+    assert verdict.fit is CHECKED
+    assert verdict.remedy.splitlines()[1:] == ["ALTER TYPE app.mood ADD VALUE 'it''s odd';"]
+    assert judge(target, source).fit is EXACT
 
 
 def test_an_unknown_pair_is_not_yet_convertible() -> None:

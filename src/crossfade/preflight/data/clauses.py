@@ -17,7 +17,7 @@ from typing import LiteralString
 from psycopg import sql
 
 from crossfade.catalog import Column, TableName
-from crossfade.preflight.data.effects import Effect
+from crossfade.preflight.data.effect import Effect
 
 
 class ClauseKind(enum.Enum):

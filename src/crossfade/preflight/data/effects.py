@@ -1,14 +1,13 @@
 """What each rule of the mapping does with a value: in words, in SQL for a person, and in SQL the source can evaluate.
 
 One small function for each kind of rule, and nowhere else: `explain` prints the words, `questions` asks the source by
-the rest. Refuses to know tables as a whole. The invariant: `value` is NULL exactly where the target's value is, and
-two of them are equal exactly where the target's values would be; a rule that the source cannot evaluate has none.
+the rest. Refuses to know tables as a whole. The invariant: every rule has an effect; one that this file does not know
+has one that says so, and is never mistaken for a plain copy.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from functools import lru_cache
 from typing import Final
 
@@ -27,39 +26,15 @@ from crossfade.mapping.plan import (
     Strategy,
     Verbatim,
 )
+from crossfade.mapping.rules import Convert, ValueMap
+from crossfade.preflight.data.converted import converted, value_map
+from crossfade.preflight.data.effect import Effect, Remarkable, of_source
 from crossfade.preflight.data.fits import Ground, Misfit, canonical, misfits, range_of
 from crossfade.wire.zones import Zone
 
 # A day and a half inside what a timestamp can hold: AT TIME ZONE raises an error beyond.
 _EARLIEST: Final = "4714-11-26 00:00:00 BC"
 _LATEST: Final = "294276-12-30 00:00:00"
-
-
-@dataclass(frozen=True, slots=True)
-class Remarkable:
-    """Values that arrive, but not as somebody may expect; `words` as those of a `Misfit`."""
-
-    words: str
-    where: sql.Composable
-
-
-@dataclass(frozen=True, slots=True)
-class Effect:
-    """What a rule does. `shown` is SQL over the source's row `s` and the target's id maps, for a person.
-
-    `value` as the module says (None: only the target knows); `is_faithful` tells that it is the target's value itself
-    and not merely something that stands for it. `merges` says in which way two source values may become one ('' in
-    none). `may_be_null`: whether the catalog allows it to be NULL.
-    """
-
-    words: str
-    shown: sql.Composable
-    value: sql.Composable | None
-    is_faithful: bool
-    merges: str
-    may_be_null: bool
-    misfits: tuple[Misfit, ...] = ()
-    remarkable: tuple[Remarkable, ...] = ()
 
 
 def effect(column: ColumnPlan, keyspaces: Mapping[str, Keyspace], ground: Ground) -> Effect:
@@ -73,13 +48,12 @@ def effect(column: ColumnPlan, keyspaces: Mapping[str, Keyspace], ground: Ground
             return _remapped(source, column.target, keyspaces[name])
         case ((LocalTime() as rule), Column() as source):
             return _local_time(source, rule)
+        case ((ValueMap() as rule), Column() as source):
+            return value_map(source, rule)
+        case ((Convert() as rule), Column() as source):
+            return converted(source, column.target, rule, ground)
         case _:
             return _unknown(column)
-
-
-def of_source(column: str) -> sql.Composable:
-    """A column of the source's row."""
-    return sql.SQL("s.{}").format(sql.Identifier(column))
 
 
 def _const(text: str | None) -> Effect:

@@ -25,6 +25,7 @@ _PADDED: Final = frozenset({"character", "bpchar"})
 _BITS: Final[Mapping[str, int]] = {SMALLINT: 15, INTEGER: 31, BIGINT: 63}
 _VALIDATING: Final = 160000  # the first server with pg_input_is_valid()
 _NUMBER: Final = r"^\s*[-+]?[0-9]{1,30}\s*$"
+_BOOLEAN: Final = r"^(t|tr|tru|true|y|ye|yes|on|1|f|fa|fal|fals|false|n|no|of|off|0)$"
 _UUID: Final = r"^\{?([0-9a-fA-F]{4}-?){7}[0-9a-fA-F]{4}\}?$"
 
 
@@ -156,6 +157,8 @@ def _texts(value: sql.Composable, source: Column, target: Column, ground: Ground
         yield Misfit(words, where)
     elif target.base_type == "uuid":
         yield Misfit(words, sql.SQL("{} !~ {}").format(value, sql.Literal(_UUID)))
+    elif target.base_type == "boolean":
+        yield Misfit(words, sql.SQL("pg_catalog.btrim({}) !~* {}").format(value, sql.Literal(_BOOLEAN)))
     elif target.base_type in {"json", "jsonb", "xml"} and ground.source_version >= _VALIDATING:
         where = sql.SQL("NOT pg_catalog.pg_input_is_valid({}, {})").format(value, sql.Literal(target.base_type))
         yield Misfit(words, where)

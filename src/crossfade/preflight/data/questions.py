@@ -18,7 +18,8 @@ from crossfade.catalog import Catalog, ForeignKey, Key, Table, TableName
 from crossfade.findings import Severity
 from crossfade.mapping.plan import Const, OnOrphan, Plan, Remap, TablePlan
 from crossfade.preflight.data.clauses import Clause, ClauseKind, holds, row_of_target, value_of
-from crossfade.preflight.data.effects import Effect, effect, of_source
+from crossfade.preflight.data.effect import Effect, of_source
+from crossfade.preflight.data.effects import effect
 from crossfade.preflight.data.fits import Ground
 from crossfade.preflight.remarks import qualified, quoted
 
@@ -177,7 +178,7 @@ def _nulls(table: TablePlan, effects: Mapping[str, Effect]) -> Iterator[Question
                 f"would give NULL to {table.target}.{column.target.name}, which is NOT NULL",
                 "Give these rows a value on the source, or let the target take NULL:\n"
                 f"ALTER TABLE {qualified(table.target)} ALTER COLUMN {quoted(column.target.name)} DROP NOT NULL;",
-                sql.SQL("({}) IS NULL").format(found.value),
+                _of_fitting(sql.SQL("({}) IS NULL").format(found.value), (column.target.name,), effects),
             )
 
 
@@ -254,7 +255,7 @@ def _duplicates(
             f"share their ({', '.join(key.columns)}) with another on {table.target}, where {key.name} is unique"
             + (f" ({'; '.join(dict.fromkeys(reasons))})" if reasons else ""),
             "Mend these rows on the source, or drop the constraint on the target until cutover.",
-            taking_part,
+            _of_fitting(taking_part, varying, effects),
             tuple(known),
         )
 

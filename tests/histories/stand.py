@@ -40,7 +40,7 @@ from crossfade.target.sets import SetLevel
 from crossfade.wire.form import Form, stream_form
 from tests.histories.frames import START, Encoding, end_lsn
 from tests.histories.stories import NULL, SEPARATOR, Shown, Story, reading
-from tests.histories.tables import KEYSPACES, MAPPING, SOURCE, TABLES, target_sql
+from tests.histories.tables import KEYSPACES, MAPPING, PARTS, PARTS_OF, SOURCE, TABLES, target_sql
 from tests.servers.clusters import Pair
 from tests.servers.databases import Databases, Row, fresh
 
@@ -48,7 +48,7 @@ _WORKFLOW = "agreement"
 _EMPTY = "; ".join(
     [
         "SET session_replication_role = replica",
-        *(f"DELETE FROM public.{table.name}" for table in TABLES),
+        *(f"DELETE FROM public.{table.name}" for table in (*TABLES, *PARTS)),
         *(f"DELETE FROM crossfade.id_{keyspace}" for keyspace in KEYSPACES),
         f"UPDATE crossfade.progress SET end_lsn = '{Lsn(START)}', epoch = 1",
     ]
@@ -90,6 +90,10 @@ class Disagreement(AssertionError):
     """The target does not show what the source held."""
 
 
+def with_parts(tables: Sequence[str]) -> list[str]:
+    return [*tables, *(part.name for name in tables for part in PARTS_OF[name])]
+
+
 class Side:
     """One target database with the applier's connection and a superuser's."""
 
@@ -106,7 +110,7 @@ class Side:
         return cursor.fetchall() if cursor.description else []
 
     def shown(self, tables: Sequence[str]) -> dict[str, Counter[str]]:
-        found: dict[str, Counter[str]] = {name: Counter() for name in tables}
+        found: dict[str, Counter[str]] = {name: Counter() for name in with_parts(tables)}
         for name, row in self.run(reading(tables)):
             found[str(name)][str(row)] += 1
         return found
@@ -145,7 +149,7 @@ class Side:
                     outcome.changes[f"{table.name} {operation.name}"] += times
 
         applier, gatherer = self._applier(way, pipe, outcome, listen, replica_role=replica_role)
-        empty: Shown = {name: Counter() for name in story.tables}
+        empty: Shown = {name: Counter() for name in with_parts(story.tables)}
         after: list[Shown] = [empty]
         for stretch in story.stretches:
             for transaction in stretch.transactions:
@@ -179,7 +183,7 @@ class Side:
             raise Disagreement(f"acknowledged {outcome.acknowledged}, and stands at {end_lsn(done)}")
         shown = self.shown(story.tables)
         wrong: list[str] = []
-        for name in story.tables:
+        for name in shown:
             missing, surplus = after[done][name] - shown[name], shown[name] - after[done][name]
             wrong += [f"{name}: missing {times} x {_readable(row)}" for row, times in missing.items()]
             wrong += [f"{name}: surplus {times} x {_readable(row)}" for row, times in surplus.items()]

@@ -16,7 +16,7 @@ from typing import Final
 from hypothesis import strategies as st
 
 from tests.histories.source import Logged, Refused, Row, Source
-from tests.histories.tables import BY_NAME, FAMILIES, TOASTED, TableSpec
+from tests.histories.tables import BY_NAME, FAMILIES, PARTS_OF, TOASTED, PartSpec, TableSpec
 from tests.histories.values import KINDS, SAMPLED, TEXTS, Value, Values
 
 Shown = Mapping[str, Counter[str]]
@@ -411,30 +411,44 @@ def _source_expressions(table: TableSpec) -> list[str]:
     return found
 
 
-def _query(expressions: Callable[[TableSpec], list[str]], tables: Sequence[str]) -> str:
-    return " UNION ALL ".join(
-        f"SELECT '{name}', concat_ws(chr(31), "
-        + ", ".join(f"coalesce({text}, chr(30))" for text in expressions(BY_NAME[name]))
-        + f") FROM public.{name} t"
-        for name in tables
-    )
+def _select(name: str, expressions: Sequence[str], table: str) -> str:
+    listed = ", ".join(f"coalesce({text}, chr(30))" for text in expressions)
+    return f"SELECT '{name}', concat_ws(chr(31), {listed}) FROM public.{table} t"
 
 
 def expected(tables: Sequence[str]) -> str:
     """SQL for a real source: what `reading` must find on the target nobody meddled with."""
-    return _query(_source_expressions, tables)
+    selects = [_select(name, _source_expressions(BY_NAME[name]), name) for name in tables]
+    selects += [
+        _select(part.name, [f"t.{column}::text" for column in part.columns], name)
+        for name in tables
+        for part in PARTS_OF[name]
+    ]
+    return " UNION ALL ".join(selects)
 
 
 def reading(tables: Sequence[str]) -> str:
     """SQL for the target: one row a row, its table and what `shown` holds of it."""
-    return _query(_target_expressions, tables)
+    selects = [_select(name, _target_expressions(BY_NAME[name]), name) for name in tables]
+    selects += [_select(part.name, part.shown, part.name) for name in tables for part in PARTS_OF[name]]
+    return " UNION ALL ".join(selects)
 
 
 def _shown(source: Source, tables: Sequence[str]) -> Shown:
-    return {
+    """What the target is to hold, its tables' parts included: nobody meddles with those."""
+    shown = {
         name: Counter(_row_shown(BY_NAME[name], row) for row in source.tables[name] if not row.is_lost)
         for name in tables
     }
+    for name in tables:
+        for part in PARTS_OF[name]:
+            shown[part.name] = Counter(_part_shown(part, row) for row in source.tables[name])
+    return shown
+
+
+def _part_shown(part: PartSpec, row: Row) -> str:
+    values = ((row.values[name], BY_NAME[part.of].kind(name)) for name in part.columns)
+    return SEPARATOR.join(NULL if value is None else KINDS[kind].shown(value) for value, kind in values)
 
 
 # Telling -----------------------------------------------------------------------------------------------------------

@@ -145,6 +145,40 @@ TABLES: Final[tuple[TableSpec, ...]] = (
     ),
 )  # fmt: skip
 BY_NAME: Final = {table.name: table for table in TABLES}
+
+
+@dataclass(frozen=True, slots=True)
+class PartSpec:
+    """A further target of the source table `of`, that holds these columns of it. `sql` is its table on the target,
+    `mapping` its entry, and `shown` an expression over it for each column."""
+
+    name: str
+    of: str
+    columns: tuple[str, ...]
+    shown: tuple[str, ...]
+    sql: str
+    mapping: str
+
+
+PARTS: Final[tuple[PartSpec, ...]] = (
+    PartSpec(
+        "owner_notes", "owners", ("id", "big"),
+        ("coalesce((SELECT m.old::text FROM crossfade.id_owner m WHERE m.new = t.owner_id), 'in no map')",
+         "t.big"),
+        "CREATE TABLE owner_notes (big text, owner_id uuid PRIMARY KEY REFERENCES owners {cascade})",
+        "{from: public.owners, only: true, columns: {owner_id: {from: id, remap: owner}, big: big}}",
+    ),
+    PartSpec(
+        "thing_notes", "things", ("id", "huge", "gone"), ("t.thing_id::text", "t.huge", "t.went"),
+        "CREATE TABLE thing_notes (huge text, went text, thing_id int PRIMARY KEY)",
+        "{from: public.things, only: true, columns: {thing_id: id, huge: huge, went: gone}}",
+    ),
+    PartSpec(
+        "twin_letters", "twins", ("b",), ("t.letter",), "CREATE TABLE twin_letters (letter text)",
+        "{from: public.twins, only: true, columns: {letter: b}}",
+    ),
+)  # fmt: skip
+PARTS_OF: Final = {table.name: [part for part in PARTS if part.of == table.name] for table in TABLES}
 KEYSPACES: Final = ("owner", "ticket", "tag", "leader")
 # A keyspace's owner comes with those that refer to it, and a parent with its children: for choosing some.
 FAMILIES: Final[tuple[tuple[str, ...], ...]] = (
@@ -228,7 +262,7 @@ CREATE TABLE votes (leader_id uuid, term int, n int, PRIMARY KEY (leader_id, ter
     FOREIGN KEY (leader_id, term) REFERENCES leaders (id, term) {cascade});
 """
 
-MAPPING: Final = """\
+MAPPING = """\
 version: 1
 schemas: {public: public}
 ids:
@@ -269,16 +303,19 @@ tables:
   public.tickets:
     columns:
       id: {remap: ticket}
+  public.twins: {}
   public.kinds:
     columns:
       at: {timezone: America/New_York}
 """
 
 
+MAPPING += "".join(f"  public.{part.name}: {part.mapping}\n" for part in PARTS)
+
+
 def target_sql(*, replica_role: bool) -> str:
     """The target's tables, for a role that may set session_replication_role and for one that may not."""
+    text = _TARGET + ";\n".join(part.sql for part in PARTS)
     if replica_role:
-        return _TARGET.format(
-            cascade="ON DELETE CASCADE ON UPDATE CASCADE", null="ON DELETE SET NULL ON UPDATE CASCADE"
-        )
-    return _TARGET.format(cascade="DEFERRABLE", null="DEFERRABLE")
+        return text.format(cascade="ON DELETE CASCADE ON UPDATE CASCADE", null="ON DELETE SET NULL ON UPDATE CASCADE")
+    return text.format(cascade="DEFERRABLE", null="DEFERRABLE")

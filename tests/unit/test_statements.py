@@ -38,7 +38,7 @@ def plan(*columns: str, pk: str | None = "id", target: tuple[str, ...] = (), tar
         [table("app.t", *(target or columns), pk=target_pk or pk)],
     )
     assert result.plan is not None, result.findings
-    return result.plan.by_source()[name("public.t")]
+    return result.plan.by_source()[name("public.t")][0]
 
 
 SIMPLE = plan("id int", "v text", "big text")

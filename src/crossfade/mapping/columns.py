@@ -23,10 +23,26 @@ def published_columns(table: Table) -> tuple[Column, ...]:
     return tuple(sorted((column for column in table.columns if not column.is_generated), key=lambda c: c.number))
 
 
-def compile_columns(pair: Pair, spec: Spec, keyspaces: Keyspaces, collect: Collector) -> tuple[ColumnPlan, ...]:
-    """Plans in the target's attribute order. Problems go to the collector and leave their column out."""
+def taken_columns(pair: Pair) -> frozenset[str]:
+    """Source columns that this pair takes, so that a table beside it, made of the same source, need not."""
+    given = pair.spec.columns if pair.spec is not None else {}
+    left = pair.spec.drop if pair.spec is not None else {}
+    taken = {entry.source or name for name, entry in given.items() if not isinstance(entry.rule, Const)}
+    if pair.spec is None or not pair.spec.only:
+        taken |= {column.name for column in pair.target.columns if column.name not in given and column.name not in left}
+    return frozenset(column.name for column in pair.source.columns if column.name in taken)
+
+
+def compile_columns(
+    pair: Pair, spec: Spec, keyspaces: Keyspaces, collect: Collector, *, elsewhere: frozenset[str] = frozenset()
+) -> tuple[ColumnPlan, ...]:
+    """Plans in the target's attribute order. Problems go to the collector and leave their column out.
+
+    `elsewhere` are source columns that another target of the same source takes.
+    """
     given = dict(pair.spec.columns) if pair.spec is not None else {}
     dropped = dict(pair.spec.drop) if pair.spec is not None else {}
+    only = pair.spec is not None and pair.spec.only
     if not published_columns(pair.source):
         collect.error(
             "no_columns",
@@ -39,7 +55,7 @@ def compile_columns(pair: Pair, spec: Spec, keyspaces: Keyspaces, collect: Colle
     reached: set[str] = set()  # source columns that feed something, or whose own error was told already
     for target in sorted(pair.target.columns, key=lambda column: column.number):
         entry = given.get(target.name)
-        if entry is None and target.name in dropped:
+        if entry is None and (target.name in dropped or only):
             source = None
         else:
             source = pair.source.column((entry.source if entry is not None else None) or target.name)
@@ -54,7 +70,8 @@ def compile_columns(pair: Pair, spec: Spec, keyspaces: Keyspaces, collect: Colle
         plan = _plan(pair, target, source, entry, keyspaces, spec, collect)
         if plan is not None:
             plans.append(plan)
-    _check_used(pair, spec, reached, dropped, collect)
+    if not only:
+        _check_used(pair, spec, reached | elsewhere, dropped, collect)
     return tuple(plans)
 
 
@@ -111,7 +128,9 @@ def _check_unfed(pair: Pair, target: Column, collect: Collector) -> None:
     )
 
 
-def _check_used(pair: Pair, spec: Spec, reached: set[str], dropped: dict[str, Place], collect: Collector) -> None:
+def _check_used(
+    pair: Pair, spec: Spec, reached: frozenset[str] | set[str], dropped: dict[str, Place], collect: Collector
+) -> None:
     policies = pair.spec.policies if pair.spec is not None else spec.policies
     # A column added later and ignored by the stream must not stop the next start either (E1).
     tell = collect.warning if policies.source_column_added is OnColumnAdded.IGNORE else collect.error

@@ -7,13 +7,13 @@ when there is no error among the findings, and all findings of one mapping come 
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from crossfade.catalog import Catalog, TableName
 from crossfade.findings import Finding
 from crossfade.mapping.collect import Collector
-from crossfade.mapping.columns import compile_columns, published_columns
+from crossfade.mapping.columns import compile_columns, published_columns, taken_columns
 from crossfade.mapping.constraints import check_references, check_triggers, check_unique_keys, is_applied_as_origin
 from crossfade.mapping.identity import compile_identity
 from crossfade.mapping.keyspaces import Keyspaces, compile_keyspaces
@@ -22,6 +22,7 @@ from crossfade.mapping.pairs import Pair, pair_tables
 from crossfade.mapping.places import Place
 from crossfade.mapping.plan import Plan, Remap, TablePlan
 from crossfade.mapping.spec import Spec
+from crossfade.mapping.splits import check_splits, with_one_owner
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,10 +49,13 @@ def compile_plan(
     pairs = pair_tables(spec, source, target, collect, begun_with=begun_with)
     plans: dict[TableName, TablePlan] = {}
     for pair in pairs:
-        table = _table_plan(pair, spec, keyspaces, collect)
+        beside = [other for other in pairs if other is not pair and other.source is pair.source]
+        table = _table_plan(pair, beside, spec, keyspaces, collect)
         plans[pair.target.name] = table
         check_unique_keys(pair, table, collect)
         check_triggers(pair.target, collect, as_origin=table.applied_as_origin or not replica_role)
+    check_splits(pairs, collect)
+    plans = with_one_owner(plans, keyspaces.by_name)
     foreign_keys = check_references(pairs, plans, source, target, collect, replica_role=replica_role)
     _check_keyspaces_used(spec, keyspaces, plans, collect)
     if not pairs and not collect.has_errors:
@@ -70,9 +74,10 @@ def compile_plan(
     return Compiled(plan, collect.findings)
 
 
-def _table_plan(pair: Pair, spec: Spec, keyspaces: Keyspaces, collect: Collector) -> TablePlan:
+def _table_plan(pair: Pair, beside: Sequence[Pair], spec: Spec, keyspaces: Keyspaces, collect: Collector) -> TablePlan:
     """One table. After an error it is incomplete, and serves only to find more."""
-    columns = compile_columns(pair, spec, keyspaces, collect)
+    elsewhere = frozenset[str]().union(*(taken_columns(other) for other in beside))
+    columns = compile_columns(pair, spec, keyspaces, collect, elsewhere=elsewhere)
     append_only = pair.spec is not None and pair.spec.append_only
     identity = compile_identity(pair, columns, collect, append_only=append_only)
     always = {column.name for column in pair.target.columns if column.identity == "a"}

@@ -249,6 +249,17 @@ def _check_enforced(
             remedy,
         )
         return
+    if _is_same_row(key, by_target, plans):
+        if all(_keyspace(plans.get(key.referenced), name) for name in key.referenced_columns):
+            return  # both are written for each row, the one referred to first, and a new id never changes
+        collect.error(
+            "reference_order",
+            subject,
+            f"{key.name} of {key.table} is not deferrable, but refers to what the same source row becomes in "
+            f"{key.referenced}: a key that changes cannot change in both at once.",
+            remedy,
+        )
+        return
     counterpart = _counterpart(key, by_target, plans)
     if counterpart is None:
         reason = "the source has no such foreign key, so its rows may come in any order"
@@ -304,6 +315,17 @@ def _counterpart(
         ):
             return other
     return None
+
+
+def _is_same_row(key: ForeignKey, by_target: Mapping[TableName, Pair], plans: Mapping[TableName, TablePlan]) -> bool:
+    """Both tables are made of one source table, and the reference of the same columns of it: a split."""
+    if by_target[key.table].source is not by_target[key.referenced].source:
+        return False
+    fed = [
+        (_fed_from(plans.get(key.table), name), _fed_from(plans.get(key.referenced), referenced))
+        for name, referenced in zip(key.columns, key.referenced_columns, strict=True)
+    ]
+    return all(one is not None and one == other for one, other in fed)
 
 
 def _fed_from(plan: TablePlan | None, column: str) -> str | None:

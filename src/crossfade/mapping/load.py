@@ -1,6 +1,6 @@
 """The grammar of mapping.yaml: a tree with places in, a `Spec` out, or every problem at once.
 
-What later versions will read (row filters, SQL expressions, value maps, splits, quarantine) is recognised and refused
+What later versions will read (row filters, SQL expressions, value maps, quarantine) is recognised and refused
 by name, so that nobody mistakes "not yet" for a typing error. Refuses to know any database. The invariant: a `Spec`
 is only made of a file without a single problem.
 """
@@ -23,7 +23,7 @@ from crossfade.mapping.plan import (
     Policies,
 )
 from crossfade.mapping.reading import Choice
-from crossfade.mapping.spec import Exclusion, Spec, TableSpec
+from crossfade.mapping.spec import ColumnSpec, Exclusion, Spec, TableSpec
 from crossfade.mapping.tree import Block, Entry, Listing, Node, Scalar, describe, read_tree
 from crossfade.mapping.written import read_text
 
@@ -32,12 +32,11 @@ _OWN_SCHEMA: Final = "crossfade"
 
 _TOP: Final = ("version", "schemas", "exclude", "ids", "policies", "tables")
 _POLICY_KEYS: Final = ("on_error", "missing_row", "source_column_added", "orphan_id", "truncate")
-_TABLE_KEYS: Final = ("from", "columns", "drop", "append_only", *_POLICY_KEYS)
+_TABLE_KEYS: Final = ("from", "only", "columns", "drop", "append_only", *_POLICY_KEYS)
 
 # Constructs of the grammar that this version does not carry out yet: key -> what it is called.
 _LATER_TABLE: Final[Mapping[str, str]] = {
     "where": "row filters (where)",
-    "only": "splitting a table (only)",
 }
 
 
@@ -161,7 +160,6 @@ class _Reader(ColumnReading):
 
     def _tables(self, entry: Entry | None, policies: Policies) -> dict[TableName, TableSpec]:
         tables: dict[TableName, TableSpec] = {}
-        taken: dict[TableName, TableName] = {}
         for key, value, path in self._block(entry, "tables"):
             target = self._table_name(key.key, key.place, path)
             if target is None:
@@ -176,35 +174,40 @@ class _Reader(ColumnReading):
                 self._problem(key.place, path, f"this table is already given in line {tables[target].place.line}.")
                 continue
             tables[target] = table
-            if table.source is None:
-                continue
-            if table.source in taken:
-                self._later(
-                    table.source_place,
-                    f"{path}.from",
-                    f"two targets of one source table ({table.source} already feeds {taken[table.source]})",
-                )
-            taken.setdefault(table.source, target)
         return tables
 
     def _table(self, target: TableName, key: Entry, value: Node, path: str, policies: Policies) -> TableSpec | None:
         if isinstance(value, Scalar) and value.value is None:
-            return TableSpec(target, None, {}, {}, False, policies, key.place, key.place)
+            return TableSpec(target, None, {}, {}, False, False, policies, key.place, key.place)
         if not isinstance(value, Block):
             self._problem(value.place, path, f"expected keys such as from and columns, found {describe(value)}.")
             return None
         entries = self._entries(value, path, _TABLE_KEYS, _LATER_TABLE)
         source, source_place = self._source_table(entries.get("from"), key, path)
+        columns = self._columns(entries.get("columns"), f"{path}.columns")
+        only = self._flag(entries.get("only"), f"{path}.only")
+        if only:
+            self._check_only(entries, columns, path)
         return TableSpec(
             target=target,
             source=source,
-            columns=self._columns(entries.get("columns"), f"{path}.columns"),
+            columns=columns,
             drop=self._drop(entries.get("drop"), f"{path}.drop"),
             append_only=self._flag(entries.get("append_only"), f"{path}.append_only"),
+            only=only,
             policies=self._policy_keys(entries, path, policies),
             place=key.place,
             source_place=source_place,
         )
+
+    def _check_only(self, entries: Mapping[str, Entry], columns: Mapping[str, ColumnSpec], path: str) -> None:
+        place = entries["only"].place
+        if not columns and "columns" not in entries:
+            self._problem(place, f"{path}.only", "only the columns listed are taken, and none is: list them.")
+        if "drop" in entries:
+            self._problem(
+                entries["drop"].place, f"{path}.drop", "with 'only', columns that are not listed are left out anyway."
+            )
 
     def _source_table(self, entry: Entry | None, key: Entry, path: str) -> tuple[TableName | None, Place]:
         if entry is None:

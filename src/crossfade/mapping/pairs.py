@@ -57,9 +57,10 @@ def pair_tables(
 
 
 def _wanted(spec: Spec, source: Catalog, collect: Collector) -> dict[TableName, tuple[TableName, Place]]:
-    """Target name -> source name, for sources that exist. A source is given to one target only."""
+    """Target name -> source name, for sources that exist. A source given under `tables`, once or more often, is not
+    given to its schema's rule."""
     wanted: dict[TableName, tuple[TableName, Place]] = {}
-    taken: dict[TableName, TableName] = {}
+    taken: set[TableName] = set()
     names = _Names(source.tables)
     for target_name, table in spec.tables.items():
         source_name = table.source or _source_by_schema(table, spec, source, names, collect)
@@ -74,16 +75,7 @@ def _wanted(spec: Spec, source: Catalog, collect: Collector) -> dict[TableName, 
                 "Correct the name; names are exact, upper and lower case differ.",
             )
             continue
-        if source_name in taken:
-            collect.error(
-                "split_not_supported",
-                table.source_place,
-                f"{source_name} already feeds {taken[source_name]}; two targets of one source table are not yet "
-                "supported by this version.",
-                f"Map {source_name} to one of the two.",
-            )
-            continue
-        taken[source_name] = target_name
+        taken.add(source_name)
         wanted[target_name] = (source_name, table.place)
     for source_schema, target_schema in spec.schemas.items():
         _by_schema(source_schema, target_schema, spec, source, taken, wanted, collect)
@@ -133,7 +125,7 @@ def _by_schema(
     target_schema: str,
     spec: Spec,
     source: Catalog,
-    taken: dict[TableName, TableName],
+    taken: set[TableName],
     wanted: dict[TableName, tuple[TableName, Place]],
     collect: Collector,
 ) -> None:
@@ -162,7 +154,7 @@ def _by_schema(
                 f"Exclude {name}, or give it another target with 'from'.",
             )
             continue
-        taken[name] = target_name
+        taken.add(name)
         wanted[target_name] = (name, place)
 
 

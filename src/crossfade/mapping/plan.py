@@ -140,7 +140,8 @@ class TablePlan:
     them, so its changes are applied in origin role with constraints deferred.
     `moves_by_reinsert`: a key column is GENERATED ALWAYS AS IDENTITY, which UPDATE refuses (H10).
     `writable` are all target columns that are not generated, mapped or not: what a moved row must carry along.
-    `owns` is the keyspace whose declared column is in this table, or None.
+    `owns` is the keyspace whose declared column is in this table, or None; of the tables that one source table is split
+    into, one owns it, and the others refer to it.
     """
 
     source: TableName
@@ -182,16 +183,36 @@ class Plan:
     target_foreign_keys: tuple[ForeignKey, ...]
     mapping_hash: str
 
-    def by_source(self) -> Mapping[TableName, TablePlan]:
-        """Each source table's plan (one target per source table, until splits exist)."""
-        return {table.source: table for table in self.tables}
+    def by_source(self) -> Mapping[TableName, tuple[TablePlan, ...]]:
+        """What becomes of each source table's rows: several plans where it is split.
+
+        Tables that others refer to come first, which is the order of a new row; a row that goes, goes the other way.
+        """
+        found: dict[TableName, tuple[TablePlan, ...]] = {}
+        rank = self.parents_first()
+        for table in sorted(self.tables, key=lambda each: rank[each.target]):
+            found[table.source] = (*found.get(table.source, ()), table)
+        return found
+
+    def parents_first(self) -> dict[TableName, int]:
+        """A number for each target table, higher than those of the tables it refers to (cycles: as good as can be)."""
+        parents: dict[TableName, set[TableName]] = {table.target: set() for table in self.tables}
+        for key in self.target_foreign_keys:
+            if key.table in parents and key.referenced in parents and key.table != key.referenced:
+                parents[key.table].add(key.referenced)
+        numbers: dict[TableName, int] = {}
+        while len(numbers) < len(parents):
+            ready = [name for name in parents if name not in numbers and parents[name] <= numbers.keys()]
+            for name in sorted(ready or [name for name in parents if name not in numbers]):
+                numbers[name] = len(numbers)
+        return numbers
 
     @property
     def published(self) -> tuple[TableName, ...]:
         """Source tables published for every operation, sorted."""
-        return tuple(sorted(table.source for table in self.tables if not table.append_only))
+        return tuple(sorted({table.source for table in self.tables if not table.append_only}))
 
     @property
     def append_only(self) -> tuple[TableName, ...]:
         """Source tables published for INSERT and TRUNCATE only, sorted."""
-        return tuple(sorted(table.source for table in self.tables if table.append_only))
+        return tuple(sorted({table.source for table in self.tables if table.append_only}))

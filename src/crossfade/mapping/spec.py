@@ -84,13 +84,15 @@ class ColumnSpec:
 
 @dataclass(frozen=True, slots=True)
 class TableSpec:
-    """One entry of `tables`. `source` None: the table of the same name in a mapped schema."""
+    """One entry of `tables`. `source` None: the table of the same name in a mapped schema. `only`: just the columns
+    given."""
 
     target: TableName
     source: TableName | None
     columns: Mapping[str, ColumnSpec]
     drop: Mapping[str, Place]
     append_only: bool
+    only: bool
     policies: Policies
     place: Place
     source_place: Place
@@ -153,6 +155,7 @@ def _meaning(spec: Spec) -> dict[str, object]:
                     {name: [column.source, _rule(column.rule)] for name, column in table.columns.items()},
                     sorted(table.drop),
                     table.append_only,
+                    table.only,
                     _policies(table.policies),
                 ]
                 for table in spec.tables.values()

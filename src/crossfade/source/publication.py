@@ -41,9 +41,11 @@ WHERE (n.nspname, c.relname) IN (SELECT * FROM unnest(%s::text[], %s::text[]))
 
 async def read(connection: Connection, plan: Plan, publications: Sequence[str]) -> dict[str, object]:
     """A JSON-able picture of the publications, the mapped source tables, and the columns the mapping relies on."""
-    return await _read(
-        connection, {table.source: table.used | set(table.identity) for table in plan.tables}, publications
-    )
+    relied = {
+        source: frozenset[str]().union(*(table.used | set(table.identity) for table in tables))
+        for source, tables in plan.by_source().items()
+    }
+    return await _read(connection, relied, publications)
 
 
 async def read_again(connection: Connection, stored: Mapping[str, object]) -> dict[str, object]:

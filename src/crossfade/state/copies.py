@@ -87,9 +87,9 @@ async def states(connection: Connection, workflow: str) -> dict[TableName, str]:
 
 
 async def from_lsns(connection: Connection, plan: Plan) -> dict[TableName, Lsn]:
-    """Per source table, the position before which the copy already shows its changes."""
+    """Per target table, the position before which the copy already shows its changes."""
     cursor = await connection.execute(
-        "SELECT source_schema, source_name, from_lsn::text FROM crossfade.copy_tables WHERE workflow = %s"
+        "SELECT target_schema, target_name, from_lsn::text FROM crossfade.copy_tables WHERE workflow = %s"
         " AND from_lsn IS NOT NULL",
         (plan.workflow,),
     )

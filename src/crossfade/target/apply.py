@@ -157,7 +157,7 @@ class Applier:
     async def _as_sets(self, batch: Batch) -> str:
         """Apply a batch as sets, in final state if need be; returns why not, or ''."""
         is_final, reason = False, ""
-        if any(table.has_moves for table in batch.tables.values()):
+        if any(table.has_moves for table in batch.tables):
             is_final, reason = True, "moves"
         while not is_final or self._replica_role:
             started = time.monotonic()
@@ -304,7 +304,7 @@ class Applier:
             return _EXACT, "refused"
         await replayer.write_ids()
         is_final, reason = False, ""
-        if any(table.has_moves for table in batch.tables.values()):
+        if any(table.has_moves for table in batch.tables):
             is_final, reason = True, "moves"
         while not is_final or self._replica_role:
             await self._say("SAVEPOINT piece")

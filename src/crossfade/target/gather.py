@@ -17,7 +17,7 @@ from crossfade import failpoints
 from crossfade.catalog import TableName
 from crossfade.faults import Fault, PlanMismatch
 from crossfade.lsn import Lsn
-from crossfade.mapping.plan import Plan
+from crossfade.mapping.plan import Plan, TablePlan
 from crossfade.pgoutput.assemble import Piece
 from crossfade.pgoutput.messages import Form, Relation
 from crossfade.pipe import EndOfStream, Idle, Pipe
@@ -29,6 +29,8 @@ from crossfade.wire.fold import TableFold, fold
 FEW: Final = 24
 # Frames folded before others may run: about 10 ms where nothing is compiled.
 _SLICE: Final = 2048
+# Of a row message in its frame: the relation it changes.
+_OID: Final = slice(HEADER + 1, HEADER + 5)
 
 Ready = Batch | Idle | EndOfStream
 
@@ -43,18 +45,20 @@ class _Open:
         self.changes = 0
         self.folded = 0
         self.reason = ""
-        self.tables: dict[int, TableFold] = {}
+        # By relation. There is another layer where one is split: each layer holds one more of its targets.
+        self.layers: list[dict[int, TableFold]] = [{}]
 
     def batch(self) -> Batch:
         """What has gathered; nothing may be added after that."""
         reason = self.reason or ("small" if self.folded < len(self.pieces) else "")
-        return Batch(self.pieces, {} if reason else self.tables, reason)
+        tables = [table for layer in self.layers for table in layer.values()]
+        return Batch(self.pieces, () if reason else tables, reason)
 
 
 class Gatherer:
     """Run `run` as a task of its own; the applier awaits `ready` and takes with `take`.
 
-    `from_lsn` holds, per source table copied at a later snapshot, the position before which its changes are already in
+    `from_lsn` holds, per target table copied at a later snapshot, the position before which its changes are already in
     the copy. With `folds` False nothing is folded and every batch is for the exact path.
     """
 
@@ -166,18 +170,23 @@ class Gatherer:
         try:
             while opened.folded < len(opened.pieces):
                 piece = opened.pieces[opened.folded]
-                skip = self._describe(opened, piece)
+                skips = self._describe(opened, piece)
                 for start in range(0, len(piece.frames), _SLICE):
                     frames = (
                         piece.frames[start : start + _SLICE] if start or len(piece.frames) > _SLICE else piece.frames
                     )
-                    fold(frames, opened.tables, skip)
+                    fold(frames, opened.layers[0], skips[0])
                     yield len(frames)
+                    for layer, skip in zip(opened.layers[1:], skips[1:], strict=True):
+                        split = [frame for frame in frames if int.from_bytes(frame[_OID], "big") in layer]
+                        fold(split, layer, skip)
+                        yield len(split)
                 opened.folded += 1
         except Fault:
             opened.reason = "refused"
             return
-        opened.reason = next((table.refused for table in opened.tables.values() if table.refused), "")
+        tables = (table for layer in opened.layers for table in layer.values())
+        opened.reason = next((table.refused for table in tables if table.refused), "")
 
     def folded(self, piece: Piece) -> Batch:
         """One transaction by itself, whatever its size; its `reason` says why it could not be folded."""
@@ -190,26 +199,30 @@ class Gatherer:
                 pass
         return opened.batch()
 
-    def _describe(self, opened: _Open, piece: Piece) -> frozenset[int]:
-        """A fold for every relation that the piece changes, save those whose changes the copy has; returns these."""
-        begin = HEADER + 1
+    def _describe(self, opened: _Open, piece: Piece) -> list[frozenset[int]]:
+        """A fold for every target of every relation that the piece changes. Returns the relations, by layer, whose
+        changes that target's copy has."""
         final_lsn = piece.begin.final_lsn
-        skip: set[int] = set()
-        for name in {frame[begin : begin + 4] for frame in piece.frames}:
+        skips: list[set[int]] = [set() for _ in opened.layers]
+        for name in {frame[_OID] for frame in piece.frames}:
             oid = int.from_bytes(name, "big")
             relation = piece.relations[oid]
-            from_lsn = self._from_lsn.get(relation.table)
-            if from_lsn is not None and final_lsn < from_lsn:
-                skip.add(oid)
-            elif oid not in opened.tables:
-                opened.tables[oid] = self._table(relation)
-        return frozenset(skip)
+            for at, plan in enumerate(self._targets(relation)):
+                if at == len(opened.layers):
+                    opened.layers.append({})
+                    skips.append(set())
+                from_lsn = self._from_lsn.get(plan.target)
+                if from_lsn is not None and final_lsn < from_lsn:
+                    skips[at].add(oid)
+                elif oid not in opened.layers[at]:
+                    opened.layers[at][oid] = TableFold(relation, plan, self._form)
+        return [frozenset(skip) for skip in skips]
 
-    def _table(self, relation: Relation) -> TableFold:
-        plan = self._plans.get(relation.table)
-        if plan is None or plan.source_oid != relation.oid:
+    def _targets(self, relation: Relation) -> tuple[TablePlan, ...]:
+        plans = self._plans.get(relation.table, ())
+        if not plans or plans[0].source_oid != relation.oid:
             raise PlanMismatch("not the table that the mapping means", where=str(relation.table))
-        return TableFold(relation, plan, self._form)
+        return plans
 
     # hand-over -----------------------------------------------------------------------------------------------------
 

@@ -59,7 +59,7 @@ class _Step:
 class Replayer:
     """Applies pieces on one connection, in the transaction the caller keeps open.
 
-    `from_lsn` holds, per source table copied at a later snapshot, the position before which its changes are already in
+    `from_lsn` holds, per target table copied at a later snapshot, the position before which its changes are already in
     the copy. `replica_role` says that we may set session_replication_role. `form` is the stream's.
     """
 
@@ -84,7 +84,7 @@ class Replayer:
         self._defers = not replica_role or any(table.applied_as_origin for table in plan.tables)
         self.pipeline = Pipeline(connection)
         self._texts = _Texts()
-        self._codecs: dict[int, tuple[Relation, RowCodec]] = {}
+        self._codecs: dict[int, tuple[Relation, tuple[RowCodec, ...]]] = {}
         self._in_replica_role = False
         self._has_savepoint = False
         self._opening: list[Statement] = []
@@ -177,12 +177,11 @@ class Replayer:
                         await self.open()
                         await self._truncate(change, piece.begin.final_lsn)
                         continue
-                    step = self._step(change, piece.begin.final_lsn)
-                    if step is not None:
+                    for step in self._steps_of(change, piece.begin.final_lsn):
                         self._steps.append(step)
                         self._size += sum(len(value) for value in step.parameters if value is not None)
-                        if len(self._steps) >= _RUN or self._size >= _RUN_BYTES:
-                            await self.open()
+                    if len(self._steps) >= _RUN or self._size >= _RUN_BYTES:
+                        await self.open()
                 if piece.commit is not None:
                     self.settle_orphans(piece.begin.final_lsn)
         except Fault as fault:
@@ -192,12 +191,13 @@ class Replayer:
         except psycopg.Error as error:
             raise server_fault(error, where=f"target{where}") from None
 
-    def _codec(self, relation: Relation) -> RowCodec:
+    def _codecs_of(self, relation: Relation) -> tuple[RowCodec, ...]:
+        """One for each target of the source table, those that others refer to first."""
         known = self._codecs.get(relation.oid)
         if known is not None and known[0] is relation:
             return known[1]
-        plan = self._plans.get(relation.table)
-        if plan is None:
+        plans = self._plans.get(relation.table, ())
+        if not plans:
             raise Refused(
                 "The stream brought a change of a table that the mapping does not know.",
                 where=str(relation.table),
@@ -206,7 +206,7 @@ class Replayer:
                 do="The slot cannot pass that change: make the publication as `crossfade check` prints it, then"
                 " `crossfade teardown`, empty the target tables, `crossfade run`.",
             )
-        if relation.oid != plan.source_oid:
+        if relation.oid != plans[0].source_oid:
             raise Refused(
                 "The stream brought a change of another table than the one that was copied, under its name.",
                 where=str(relation.table),
@@ -214,13 +214,16 @@ class Replayer:
                 " applied.",
                 do="`crossfade teardown`, empty the target tables, `crossfade run`: it must be copied again.",
             )
-        codec = RowCodec(relation, plan, self._ids, self._zones, self._form)
-        self._codecs[relation.oid] = relation, codec
-        return codec
+        codecs = tuple(RowCodec(relation, plan, self._ids, self._zones, self._form) for plan in plans)
+        self._codecs[relation.oid] = relation, codecs
+        return codecs
 
-    def _is_copied(self, table: TableName, final_lsn: Lsn) -> bool:
-        """The table was copied at a snapshot that already shows this transaction (G6)."""
-        from_lsn = self._from_lsn.get(table)
+    def _open_codecs(self, relation: Relation, final_lsn: Lsn) -> list[RowCodec]:
+        """Those whose target was not copied at a snapshot that already shows this transaction (G6)."""
+        return [codec for codec in self._codecs_of(relation) if not self._is_copied(codec.plan.target, final_lsn)]
+
+    def _is_copied(self, target: TableName, final_lsn: Lsn) -> bool:
+        from_lsn = self._from_lsn.get(target)
         return from_lsn is not None and final_lsn < from_lsn
 
     async def _load_ids(self, pieces: Sequence[Piece]) -> None:
@@ -229,22 +232,29 @@ class Replayer:
         wanted: dict[str, set[bytes]] = {name: set() for name in self._ids}
         for piece in pieces:
             for change in changes_of(piece, self._form):
-                if isinstance(change, Truncation) or self._is_copied(change.relation.table, piece.begin.final_lsn):
+                if isinstance(change, Truncation):
                     continue
-                codec = self._codec(change.relation)
                 message = change.message
-                if not isinstance(message, Delete):
-                    codec.ids_in(message.new, wanted)
-                if not isinstance(message, Insert) and message.old is not None:
-                    codec.ids_in(message.old, wanted)
+                for codec in self._open_codecs(change.relation, piece.begin.final_lsn):
+                    if not isinstance(message, Delete):
+                        codec.ids_in(message.new, wanted)
+                    if not isinstance(message, Insert) and message.old is not None:
+                        codec.ids_in(message.old, wanted)
         await idmap.look_up(self.pipeline, self._ids, wanted)
 
-    def _step(self, change: Change, final_lsn: Lsn) -> _Step | None:
-        if self._is_copied(change.relation.table, final_lsn):
-            return None
-        codec = self._codec(change.relation)
+    def _steps_of(self, change: Change, final_lsn: Lsn) -> list[_Step]:
+        """One statement for each target of the source table, as far as it needs one."""
+        codecs = self._open_codecs(change.relation, final_lsn)
+        if isinstance(change.message, Delete):
+            codecs.reverse()
+        elif isinstance(change.message, Update):
+            # Where a key is mapped, the others refer to it: they follow as a cascade of the source would (I5).
+            codecs.sort(key=lambda codec: codec.plan.owns is None)
+        steps = (self._step(codec, change.message, final_lsn) for codec in codecs)
+        return [step for step in steps if step is not None]
+
+    def _step(self, codec: RowCodec, message: Insert | Update | Delete, final_lsn: Lsn) -> _Step | None:
         clock = self.remarks.clock
-        message = change.message
         if isinstance(message, Insert):
             row = codec.row(message.new, None, self.remarks)
             step = _Step(codec, final_lsn, Operation.INSERT, self._texts.insert(codec.plan), _complete(row))
@@ -406,11 +416,7 @@ class Replayer:
             raise result_fault(failed.result, where=step.place) from None
 
     async def _truncate(self, truncation: Truncation, final_lsn: Lsn) -> None:
-        plans = [
-            self._codec(relation).plan
-            for relation in truncation.relations
-            if not self._is_copied(relation.table, final_lsn)
-        ]
+        plans = [codec.plan for relation in truncation.relations for codec in self._open_codecs(relation, final_lsn)]
         for plan in plans:
             if plan.policies.truncate is OnTruncate.STOP:
                 raise RowRefused(
@@ -455,7 +461,7 @@ class Replayer:
         """At the end of a source transaction: references whose parent never came (I3)."""
         for (keyspace, _), plan in self.remarks.orphans.items():
             owner = self._ids[keyspace].keyspace.owner
-            if self._is_copied(owner, final_lsn):
+            if any(self._is_copied(each.target, final_lsn) for each in self._plans.get(owner, ())):
                 # The parent's changes are passed over: it may have come, and gone before its table was copied.
                 continue
             if plan.policies.orphan_id is OnOrphan.ERROR:

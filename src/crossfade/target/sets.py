@@ -134,20 +134,20 @@ class SetLevel:
         self._form = form
         self._is_binary = form is Form.BINARY
         self._replica_role = replica_role
-        self._order = _parents_first(plan)
+        self._order = plan.parents_first()
         self._related = {key.table for key in plan.target_foreign_keys} | {
             key.referenced for key in plan.target_foreign_keys
         }
         self._grown: Counter[TableName] = Counter()
         self._planned: dict[TableName, int] = {}
-        self._encoders: dict[int, Encoder] = {}
+        self._encoders: dict[tuple[int, TableName], Encoder] = {}
         self._texts: dict[tuple[str, TableName, tuple[int, ...]], bytes] = {}
 
     # ids -----------------------------------------------------------------------------------------------------------
 
     def tables(self, batch: Batch) -> list[TableChanges]:
         """The batch's tables with their outcome, parents first."""
-        folds = [fold for fold in batch.tables.values() if fold.inserts + fold.updates + fold.deletes]
+        folds = [fold for fold in batch.tables if fold.inserts + fold.updates + fold.deletes]
         found = [TableChanges(fold, fold.rows(), self._encoder(fold)) for fold in folds]
         return sorted(found, key=lambda table: self._order.get(table.plan.target, 0))
 
@@ -395,10 +395,11 @@ class SetLevel:
     # what is made once ---------------------------------------------------------------------------------------------
 
     def _encoder(self, fold: TableFold) -> Encoder:
-        known = self._encoders.get(fold.relation.oid)
+        named = fold.relation.oid, fold.plan.target
+        known = self._encoders.get(named)
         if known is None or known.relation is not fold.relation:
             known = Encoder(fold.relation, fold.plan, self._form, self._ids, self._zones)
-            self._encoders[fold.relation.oid] = known
+            self._encoders[named] = known
         return known
 
     def _text(self, kind: str, plan: TablePlan, places: tuple[int, ...]) -> bytes:
@@ -464,17 +465,3 @@ def _chunks(encoder: Encoder, rows: Rows, remarks: Remarks) -> Iterator[bytes]:
         yield data
     if encoder.trailer:
         yield encoder.trailer
-
-
-def _parents_first(plan: Plan) -> dict[TableName, int]:
-    """A number for each target table, higher than those of the tables it refers to (cycles: as good as can be)."""
-    parents: dict[TableName, set[TableName]] = {table.target: set() for table in plan.tables}
-    for key in plan.target_foreign_keys:
-        if key.table in parents and key.referenced in parents and key.table != key.referenced:
-            parents[key.table].add(key.referenced)
-    numbers: dict[TableName, int] = {}
-    while len(numbers) < len(parents):
-        ready = [name for name in parents if name not in numbers and parents[name] <= numbers.keys()]
-        for name in sorted(ready or [name for name in parents if name not in numbers]):
-            numbers[name] = len(numbers)
-    return numbers

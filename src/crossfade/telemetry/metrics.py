@@ -148,7 +148,7 @@ class Metrics:
         self._lookup = TableLookup()
         self._per_table: dict[str, _PerTable] = {}
         self._labels: dict[TableName, str] = {}
-        self._estimates: dict[TableName, int] = {}
+        self._estimates: dict[TableName, int] = {}  # by target, as all that is known of a copy
         self._copies: dict[TableName, CopyState] = {}
         self._copy_started: dict[TableName, float] = {}
         self._received_to = self._durable = self._acknowledged = NOWHERE
@@ -163,12 +163,12 @@ class Metrics:
         listed = tuple(tables)
         self._lookup.learn(listed)
         for table in listed:
-            if table.source not in self._copies:
-                self._copies[table.source] = CopyState(
+            if table.target not in self._copies:
+                self._copies[table.target] = CopyState(
                     table.source, table.target, "pending", 0, 0, table.rows_estimated, NOWHERE
                 )
             self._table(table.source)
-            self._estimate(table.source, table.rows_estimated)
+            self._estimate(table)
         self._count_copies()
 
     def configured(self, config_sha: str, mapping_sha: str) -> None:
@@ -443,29 +443,29 @@ class Metrics:
             reason_child.set(reason == event.invalidation_reason)
 
     def _observe_copy(self, event: CopyState) -> None:
-        self.watch((WatchedTable(event.source, event.target, event.rows_estimated),))
-        before = self._copies[event.source]
+        watched = WatchedTable(event.source, event.target, event.rows_estimated)
+        self.watch((watched,))
+        before = self._copies[event.target]
         bound = self._table(event.source)
         found_done = event.state == "done" and before.state == "pending"
         # What an earlier process copied is no work of ours: counters count what this process did.
         if event.state != "pending" and not found_done:
             bound.copy_rows.inc(_grown(before.rows, event.rows))
             bound.copy_bytes.inc(_grown(before.bytes, event.bytes))
-        self._estimate(event.source, event.rows_estimated)
         if event.state == "running":
-            self._copy_started.setdefault(event.source, self._monotonic())
-        elif (started := self._copy_started.pop(event.source, None)) is not None and event.state == "done":
+            self._copy_started.setdefault(event.target, self._monotonic())
+        elif (started := self._copy_started.pop(event.target, None)) is not None and event.state == "done":
             self._copy_chunk.observe(self._monotonic() - started)
-        self._copies[event.source] = event
+        self._copies[event.target] = event
         self._count_copies()
 
-    def _estimate(self, source: TableName, rows: int) -> None:
+    def _estimate(self, table: WatchedTable) -> None:
         """Set a table's estimate; `_other` is the sum of those without a name."""
-        known = self._estimates.get(source)
-        if known is not None and rows <= 0:
+        known = self._estimates.get(table.target)
+        if known is not None and table.rows_estimated <= 0:
             return
-        self._estimates[source] = max(0, rows)
-        self._table(source).copy_estimated.inc(self._estimates[source] - (known or 0))
+        self._estimates[table.target] = max(0, table.rows_estimated)
+        self._table(table.source).copy_estimated.inc(self._estimates[table.target] - (known or 0))
 
     def _count_copies(self) -> None:
         counts = dict.fromkeys(COPY_STATES, 0)

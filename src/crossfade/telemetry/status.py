@@ -73,7 +73,8 @@ def watched(plan: Plan) -> tuple[WatchedTable, ...]:
 class TableLookup:
     """Finds a mapped table's source name by its target name: what was applied is told under the target's.
 
-    Status and metrics use the source's name for both, so that received and applied can be compared.
+    Metrics use the source's name for both, so that received and applied can be compared; where a table is split, what
+    was applied to all its targets is one number.
     """
 
     def __init__(self) -> None:
@@ -185,8 +186,7 @@ class StatusBook:
         self._lag = LagMeasured(None, None)
         self._received = self._durable = self._acknowledged = NOWHERE
         self._slot: SlotEntry | None = None
-        self._lookup = TableLookup()
-        self._tables: dict[TableName, _Table] = {}
+        self._tables: dict[TableName, _Table] = {}  # by target
         self._alerts: dict[str, AlertEntry] = {}
         self._standing_since: dict[str, str] = {}
         self._leader: bool | None = None
@@ -197,10 +197,8 @@ class StatusBook:
 
     def watch(self, tables: Iterable[WatchedTable]) -> None:
         """Learn the mapped tables once the plan exists; known ones keep what they have counted."""
-        listed = tuple(tables)
-        self._lookup.learn(listed)
-        for table in listed:
-            known = self._tables.setdefault(table.source, _Table(table.source, table.target))
+        for table in tables:
+            known = self._tables.setdefault(table.target, _Table(table.source, table.target))
             known.rows_estimated = max(known.rows_estimated, table.rows_estimated)
 
     def observe(self, event: Event) -> None:
@@ -243,7 +241,8 @@ class StatusBook:
     def document(self) -> StatusDocument:
         """The status document as of now."""
         transactions, changes, received = self._window.per_second(now=self._monotonic())
-        tables = [self._tables[name].entry() for name in sorted(self._tables)]
+        listed = sorted(self._tables.values(), key=lambda table: (table.source, table.target))
+        tables = [table.entry() for table in listed]
         document = StatusDocument(
             schema_version=SCHEMA_VERSION,
             name=self._workflow,
@@ -310,15 +309,15 @@ class StatusBook:
         self._moved_to(event.end_lsn)
         self._window.add((event.transactions, sum(event.changes.values()), 0), now=self._monotonic())
         for (name, operation), count in event.changes.items():
-            if (table := self._tables.get(self._lookup.source_of(name))) is not None:
+            if (table := self._tables.get(name)) is not None:
                 table.changes[operation.value] += count
         for (name, kind), count in event.clock_notes.items():
-            if (table := self._tables.get(self._lookup.source_of(name))) is not None:
+            if (table := self._tables.get(name)) is not None:
                 table.clock_notes[kind] = table.clock_notes.get(kind, 0) + count
 
     def _observe_copy(self, event: CopyState) -> None:
         self.watch((WatchedTable(event.source, event.target),))
-        table = self._tables[event.source]
+        table = self._tables[event.target]
         if event.state != "pending":
             # A table started over counts from nothing again; its first rows are work all the same.
             fresh = event.rows - table.rows if event.rows >= table.rows else event.rows

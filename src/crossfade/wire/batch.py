@@ -8,8 +8,8 @@ piece of a large one, and is acknowledged by the last end position in it (promis
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 from crossfade.lsn import Lsn
 from crossfade.pgoutput.assemble import Piece
@@ -18,13 +18,14 @@ from crossfade.wire.fold import TableFold
 
 @dataclass(slots=True)
 class Batch:
-    """`pieces` in stream order; `tables` their changes folded, by relation, in the order in which they first came.
+    """`pieces` in stream order; `tables` their changes folded, in the order in which their relations first came.
 
+    A source table that is split has a fold for each of its targets.
     `reason` is why they were not folded, so that only the exact path can apply them; '' when they were.
     """
 
     pieces: Sequence[Piece]
-    tables: Mapping[int, TableFold] = field(default_factory=dict)
+    tables: Sequence[TableFold] = ()
     reason: str = ""
 
     def __post_init__(self) -> None:

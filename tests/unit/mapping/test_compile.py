@@ -190,8 +190,6 @@ def test_from_takes_a_table_out_of_its_schema_even_when_excluded() -> None:
          "x.a or y.a"),
         ("version: 1\nschemas: {x: app, y: app}\n", [table("x.a", T, pk="id"), table("y.a", T, pk="id")],
          [table("app.a", T, pk="id")], "target_table_taken", "y.a would become app.a, which x.a already feeds"),
-        (SIMPLE + "tables: {app.b: {from: public.a}, app.a: {}}\n", [table("public.a", T, pk="id")],
-         [table("app.a", T, pk="id"), table("app.b", T, pk="id")], "split_not_supported", "not yet supported"),
         ("version: 1\ntables: {app.a: {from: public.p1}}\n", [table("public.p1", T, pk="id", is_partition=True)],
          [table("app.a", T, pk="id")], "source_is_partition", "is a partition"),
         ("version: 1\ntables: {app.a: {from: public.v}}\n", [table("public.v", T, kind=TableKind.VIEW)],

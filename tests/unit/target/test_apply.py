@@ -33,7 +33,7 @@ def piece(number: int, *, is_first: bool = True, is_last: bool = True) -> Piece:
 
 
 def batch(*numbers: int, reason: str = "", moves: bool = False) -> Batch:
-    tables = {1: cast(Any, SimpleNamespace(has_moves=moves, refused=""))} if not reason else {}
+    tables = [] if reason else [cast(Any, SimpleNamespace(has_moves=moves, refused=""))]
     return Batch([piece(number) for number in numbers], tables, reason)
 
 

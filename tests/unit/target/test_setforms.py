@@ -23,7 +23,7 @@ def plan(
         [table("app.t", *(target or columns), pk=pk)],
     )
     assert result.plan is not None, result.findings
-    return result.plan.by_source()[name("public.t")]
+    return result.plan.by_source()[name("public.t")][0]
 
 
 SIMPLE = plan("id int", "v text", "big text")

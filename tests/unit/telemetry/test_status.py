@@ -148,12 +148,16 @@ def test_tables_copied_by_an_earlier_process_are_no_rate(book: StatusBook, clock
     assert book.document()["copy"]["rows_per_second"] in (None, 0.0)
 
 
-def test_changes_are_found_under_either_name(book: StatusBook) -> None:
-    book.observe(applied(1, changes={(USERS, Operation.INSERT): 2}, clock_notes={(USERS, "gap"): 1}))
+def test_changes_are_told_of_each_target_of_a_table(book: StatusBook) -> None:
+    part = TableName("app", "part")
+    book.watch((WatchedTable(USERS, part, 7),))
+    book.observe(applied(1, changes={(part, Operation.INSERT): 2}, clock_notes={(part, "gap"): 1}))
     book.observe(applied(2, changes={(ACCOUNTS, Operation.INSERT): 3, (TableName("x", "y"), Operation.DELETE): 9}))
-    users = next(table for table in book.document()["tables"] if table["source"] == "public.users")
-    assert users["changes"] == {"insert": 5, "update": 0, "delete": 0, "truncate": 0}
-    assert users["clock_notes"] == {"gap": 1}
+    users = [table for table in book.document()["tables"] if table["source"] == "public.users"]
+    assert [(table["target"], table["changes"]["insert"], table["clock_notes"]) for table in users] == [
+        ("app.accounts", 3, {}),
+        ("app.part", 2, {"gap": 1}),
+    ]
 
 
 def test_rates_over_ten_seconds(book: StatusBook, clock: Clock) -> None:

@@ -51,7 +51,7 @@ TARGET = (
 def plan(of: str, mapping: str = MAPPING) -> TablePlan:
     result = compiled(mapping, SOURCE, TARGET)
     assert result.plan is not None, result.findings
-    return result.plan.by_source()[name(f"public.{of}")]
+    return result.plan.by_source()[name(f"public.{of}")][0]
 
 
 def ids(**known: str) -> dict[str, IdState]:

@@ -54,7 +54,7 @@ WIDTHS = {"smallint": 2, "integer": 4, "bigint": 8}
 def plan(of: str) -> TablePlan:
     made = compiled(MAPPING, SOURCE, TARGET)
     assert made.plan is not None, made.findings
-    return made.plan.by_source()[name(f"public.{of}")]
+    return made.plan.by_source()[name(f"public.{of}")][0]
 
 
 def states() -> dict[str, IdState]:

@@ -67,7 +67,7 @@ CONST: Final = r'a "quoted" \ one'
 
 def plan() -> TablePlan:
     assert RESULT.plan is not None, RESULT.findings
-    made = RESULT.plan.by_source()[name("public.users")]
+    made = RESULT.plan.by_source()[name("public.users")][0]
     assert tuple(column.target.name for column in made.columns) == PLACES
     return made
 

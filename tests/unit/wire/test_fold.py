@@ -46,7 +46,7 @@ RESULT = compiled(MAPPING, SOURCE, TARGET)
 
 def plan(of: str) -> TablePlan:
     assert RESULT.plan is not None, RESULT.findings
-    return RESULT.plan.by_source()[name(f"public.{of}")]
+    return RESULT.plan.by_source()[name(f"public.{of}")][0]
 
 
 def relation(of: TablePlan, *, full: bool = False) -> Relation:

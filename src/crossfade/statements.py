@@ -258,28 +258,3 @@ def id_constraints(keyspace: str) -> dict[str, sql.Composed]:
 
 def drop_constraint(name: sql.Identifier, constraint: str) -> sql.Composed:
     return sql.SQL("ALTER TABLE {} DROP CONSTRAINT {}").format(name, sql.Identifier(constraint))
-
-
-def look_up_ids(keyspace: Keyspace) -> sql.Composed:
-    """One parameter: the old ids as text[]."""
-    return sql.SQL(
-        "SELECT old::text, new::text FROM {} WHERE old = ANY (%s::text[]::" + keyspace.old_type + "[])"
-    ).format(id_table(keyspace.name))
-
-
-def add_ids(keyspace: Keyspace) -> sql.Composed:
-    """Two parameters: old and new ids as text[]. Whatever is there already stays."""
-    return sql.SQL(
-        "INSERT INTO {} (old, new) SELECT unnest(%s::text[]::"
-        + keyspace.old_type
-        + "[]), unnest(%s::text[]::"
-        + keyspace.new_type
-        + "[]) ON CONFLICT (old) DO NOTHING"
-    ).format(id_table(keyspace.name))
-
-
-def move_id(keyspace: Keyspace) -> sql.Composed:
-    """Two parameters: the key the entry goes to, the key it comes from."""
-    return sql.SQL(
-        "UPDATE {} SET old = %s::text::" + keyspace.old_type + " WHERE old = %s::text::" + keyspace.old_type
-    ).format(id_table(keyspace.name))

@@ -36,21 +36,20 @@ async def create_tables(connection: Connection, keyspaces: Iterable[Keyspace]) -
             raise server_fault(error, where=f"target crossfade.id_{keyspace.name}") from None
 
 
-async def load(connection: Connection, state: IdState, olds: Collection[bytes]) -> None:
-    """Teach `state` whatever the map already holds of `olds`; one query."""
+async def _load(connection: Connection, state: IdState, olds: Collection[bytes]) -> None:
+    """`look_up` for the copy, whose waits may be cancelled: a pipeline would not be fit for use after that."""
     missing = state.missing(olds)
     if not missing:
         return
-    cursor = await connection.execute(
-        statements.look_up_ids(state.keyspace), ([old.decode() for old in sorted(missing)],)
-    )
+    cursor = psycopg.AsyncRawCursor(connection)
+    await cursor.execute(setforms.look_up_ids(state.keyspace), [[old.decode() for old in sorted(missing)]])
     for old, new in await cursor.fetchall():
         state.learn(str(old).encode(), str(new).encode())
     state.learn_absent(missing)
 
 
 async def look_up(pipeline: Pipeline, states: Mapping[str, IdState], wanted: Mapping[str, set[bytes]]) -> None:
-    """`load` in one round trip for all keyspaces, for many ids."""
+    """Teach the states whatever the maps already hold of `wanted`: one round trip for all keyspaces."""
     asked: list[tuple[IdState, set[bytes]]] = []
     calls: list[Statement] = []
     for name, olds in wanted.items():
@@ -190,7 +189,7 @@ async def allocate_ahead(connection: Connection, state: IdState, olds: Collectio
     On an autocommit connection that nothing else uses (the one allocator).
     """
     state.rollback()  # nothing is open here: this only cuts the cache to its limit
-    await load(connection, state, olds)
+    await _load(connection, state, olds)
     absent = [old for old in sorted(set(olds)) if state.resolve_new(old) is None]
     if not absent:
         return 0
@@ -198,11 +197,11 @@ async def allocate_ahead(connection: Connection, state: IdState, olds: Collectio
     try:
         for run in state.take_writes():
             assert isinstance(run, Created)
-            await connection.execute(statements.add_ids(state.keyspace), _texts(run))
+            await psycopg.AsyncRawCursor(connection).execute(setforms.add_ids(state.keyspace), _texts(run))
     finally:
         # Whoever was first wins: forget ours, read what is there. Cancelled (a copy that gives way) or failed, nobody
         # knows whether they were written, and no row may use an id that is only in our memory.
         state.rollback()
     # All of them once more: the cache may have let go of some meanwhile.
-    await load(connection, state, olds)
+    await _load(connection, state, olds)
     return len(absent)

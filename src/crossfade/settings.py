@@ -151,6 +151,13 @@ class Copy(StrictModel):
     lock_yield: bool = True
 
 
+class Capacity(StrictModel):
+    """Free space on the disks of either server, in bytes, which SQL cannot see: for `check` alone. None: not said."""
+
+    source_free: Annotated[Size | None, Field(ge=1)] = None
+    target_free: Annotated[Size | None, Field(ge=1)] = None
+
+
 class Http(StrictModel):
     """`listen` "" switches the HTTP surface off."""
 
@@ -188,6 +195,7 @@ class Settings(BaseSettings):
     target: Database
     stream: Stream = Stream()
     copy_: Copy = Field(default=Copy(), alias="copy")  # pydantic models already have a `copy`
+    capacity: Capacity = Capacity()
     http: Http = Http()
     log: Log = Log()
     stop: Stop = Stop()

@@ -20,11 +20,17 @@ from crossfade.findings import Finding, Severity
 from crossfade.mapping.compile import compile_plan
 from crossfade.mapping.plan import Plan
 from crossfade.mapping.spec import Spec
-from crossfade.preflight import probe, rights
+from crossfade.preflight import observe, probe, rights, zones
 from crossfade.preflight.facts import SourceFacts, TargetFacts
 from crossfade.preflight.links import unreachable
 from crossfade.preflight.remarks import Remark, Side, remark
-from crossfade.preflight.rules import Intent, about_servers, about_source_tables, about_target_tables
+from crossfade.preflight.rules import (
+    Intent,
+    about_servers,
+    about_source_tables,
+    about_surroundings,
+    about_target_tables,
+)
 from crossfade.session.connect import Connection, connect, server_fault
 from crossfade.session.introspect import read_catalog
 from crossfade.settings import Settings
@@ -95,6 +101,8 @@ async def examine(settings: Settings, spec: Spec | None, *, resuming: bool = Fal
         workers=settings.copy_.workers,
         resuming=resuming,
         wire=settings.stream.wire,
+        source_free=settings.capacity.source_free,
+        target_free=settings.capacity.target_free,
     )
     source_dsn = settings.source.dsn.get_secret_value()
     target_dsn = settings.target.dsn.get_secret_value()
@@ -167,6 +175,13 @@ async def _tables(intent: Intent, plan: Plan, source: _Source, target: _Target) 
         remarks.extend(about_source_tables(intent, plan, source.facts, source.catalog, source_access, target.facts))
     if not isinstance(target_access, Remark):
         remarks.extend(about_target_tables(intent, plan, target.facts, target.catalog, target_access))
+    asked = zones.instants(plan)
+    oids = [target.catalog.tables[table.target].oid for table in plan.tables]
+    around_source = await _attempt(Side.SOURCE, "", observe.source_natures(source.connection, plan, asked))
+    around_target = await _attempt(Side.TARGET, "", observe.target_natures(target.connection, plan, oids, asked))
+    remarks.extend(each for each in (around_source, around_target) if isinstance(each, Remark))
+    if not isinstance(around_source, Remark) and not isinstance(around_target, Remark):
+        remarks.extend(about_surroundings(intent, plan, source.facts, target.facts, around_source, around_target))
     return remarks
 
 

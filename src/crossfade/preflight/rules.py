@@ -11,15 +11,30 @@ from dataclasses import dataclass
 
 from crossfade.catalog import Catalog, TableName
 from crossfade.mapping.plan import Plan
-from crossfade.preflight import capacity, forms, links, publications, rights, servers, slots, tables
+from crossfade.preflight import (
+    capacity,
+    disk,
+    forms,
+    layouts,
+    leftovers,
+    links,
+    publications,
+    rights,
+    servers,
+    slots,
+    tables,
+    types,
+    zones,
+)
 from crossfade.preflight.facts import SourceAccess, SourceFacts, TargetAccess, TargetFacts
+from crossfade.preflight.natures import SourceNatures, TargetNatures
 from crossfade.preflight.remarks import Remark, Side
 
 
 @dataclass(frozen=True, slots=True)
 class Intent:
     """What the configuration asks for. `resuming`: the caller knows that this workflow has begun already; `wire` is
-    `stream.wire`."""
+    `stream.wire`, `source_free` and `target_free` are those of `capacity`."""
 
     workflow: str
     slot: str
@@ -28,6 +43,8 @@ class Intent:
     workers: int
     resuming: bool
     wire: str = "auto"
+    source_free: int | None = None
+    target_free: int | None = None
 
 
 def about_servers(intent: Intent, source: SourceFacts | None, target: TargetFacts | None) -> Iterator[Remark]:
@@ -84,3 +101,24 @@ def about_target_tables(
     yield from rights.target(target.role, access.values(), tables.written_columns(plan.tables))
     yield from tables.target_partitions(plan, catalog, replica_role=target.replica_role)
     yield from tables.target_rows(access, has_begun=intent.resuming or target.begun is not None)
+
+
+def about_surroundings(
+    intent: Intent,
+    plan: Plan,
+    source: SourceFacts,
+    target: TargetFacts,
+    around_source: SourceNatures,
+    around_target: TargetNatures,
+) -> Iterator[Remark]:
+    """What the tables stand on: types, collations, zones, partitions, space; and what is not replicated."""
+    yield from types.types(plan, around_source, around_target)
+    yield from types.collations(plan, around_source, around_target)
+    asked = zones.instants(plan)
+    yield from zones.zones(Side.SOURCE, asked, around_source.zones)
+    yield from zones.zones(Side.TARGET, asked, around_target.zones)
+    yield from layouts.layouts(around_target)
+    if target.begun is None and not intent.resuming:
+        yield from disk.target_disk(plan, around_source, target.server, free=intent.target_free)
+    yield from disk.source_disk(around_source.wal_rate, source.server, free=intent.source_free)
+    yield from leftovers.leftovers(plan, around_source, around_target)

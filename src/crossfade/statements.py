@@ -258,3 +258,24 @@ def id_constraints(keyspace: str) -> dict[str, sql.Composed]:
 
 def drop_constraint(name: sql.Identifier, constraint: str) -> sql.Composed:
     return sql.SQL("ALTER TABLE {} DROP CONSTRAINT {}").format(name, sql.Identifier(constraint))
+
+
+def draw_ids(keyspace: Keyspace) -> bytes:
+    """One row for each new id of a sequence. One parameter: how many."""
+    assert keyspace.taken_from is not None
+    sequence = sql.Literal(sql.Identifier(*keyspace.taken_from).as_string(None))
+    return _text(
+        sql.SQL("SELECT pg_catalog.nextval("),
+        sequence,
+        sql.SQL("::pg_catalog.regclass)::text FROM pg_catalog.generate_series(1, $1::text::int8)"),
+    )
+
+
+def look_up_entries(keyspace: Keyspace) -> bytes:
+    """Old and new ids of a table somebody filled. One parameter: the old ids as text[]."""
+    assert keyspace.taken_from is not None
+    return _text(
+        sql.SQL("SELECT old::text, new::text FROM "),
+        table(keyspace.taken_from),
+        sql.SQL(" WHERE old = ANY ($1::text[]::" + keyspace.old_type + "[])"),
+    )

@@ -146,6 +146,8 @@ def passing(plan: Plan, waits: Mapping[TableName, set[TableName]], empty: set[st
     for table in plan.tables:
         if table.owns is None or table.owns not in empty:
             continue
+        if plan.keyspaces[table.owns].taken_from is not None:
+            continue  # made elsewhere: they must be fetched before they can be given
         column = plan.keyspaces[table.owns].column
         fed = [each.source for each in table.columns if each.rule == Remap(table.owns)]
         if len(fed) != 1 or fed[0] is None or fed[0].name != column:

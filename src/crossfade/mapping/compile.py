@@ -45,7 +45,7 @@ def compile_plan(
     """Compile the mapping. `replica_role` tells whether we may set session_replication_role on the target;
     `begun_with` are the source tables of a run that has begun, empty before."""
     collect = Collector(spec)
-    keyspaces = compile_keyspaces(spec, source, collect)
+    keyspaces = compile_keyspaces(spec, source, target, collect)
     pairs = pair_tables(spec, source, target, collect, begun_with=begun_with)
     plans: dict[TableName, TablePlan] = {}
     for pair in pairs:

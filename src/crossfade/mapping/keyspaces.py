@@ -17,6 +17,7 @@ from crossfade.mapping.conversions import BIGINT, INTEGERS, TEXT, VARCHAR, lengt
 from crossfade.mapping.places import did_you_mean
 from crossfade.mapping.plan import Keyspace, Strategy
 from crossfade.mapping.spec import KeyspaceSpec, Spec
+from crossfade.mapping.takenids import family, type_taken
 
 ColumnOf = tuple[TableName, str]
 
@@ -36,8 +37,9 @@ class Keyspaces:
         return self.members.get((table, column), frozenset())
 
 
-def compile_keyspaces(spec: Spec, source: Catalog, collect: Collector) -> Keyspaces:
-    """Check every declared keyspace against the source and follow the foreign keys that refer to it."""
+def compile_keyspaces(spec: Spec, source: Catalog, target: Catalog, collect: Collector) -> Keyspaces:
+    """Check every declared keyspace against the source and follow the foreign keys that refer to it; of the target
+    only where ids are taken from it."""
     keyspaces: dict[str, Keyspace] = {}
     members: dict[ColumnOf, frozenset[str]] = {}
     references = _references(source)
@@ -45,7 +47,7 @@ def compile_keyspaces(spec: Spec, source: Catalog, collect: Collector) -> Keyspa
         reached = _reached((declared.owner, declared.column), references)
         for column in reached:
             members[column] = members.get(column, frozenset()) | {name}
-        keyspace = _keyspace(declared, reached, source, collect)
+        keyspace = _keyspace(declared, reached, source, target, collect)
         if keyspace is not None:
             keyspaces[name] = keyspace
     return Keyspaces(keyspaces, members)
@@ -74,7 +76,9 @@ def _reached(owner: ColumnOf, references: Mapping[ColumnOf, tuple[ColumnOf, ...]
     return reached
 
 
-def _keyspace(declared: KeyspaceSpec, reached: list[ColumnOf], source: Catalog, collect: Collector) -> Keyspace | None:
+def _keyspace(
+    declared: KeyspaceSpec, reached: list[ColumnOf], source: Catalog, target: Catalog, collect: Collector
+) -> Keyspace | None:
     table = source.tables.get(declared.owner)
     if table is None:
         hint = did_you_mean(str(declared.owner), (str(name) for name in source.tables))
@@ -97,10 +101,19 @@ def _keyspace(declared: KeyspaceSpec, reached: list[ColumnOf], source: Catalog, 
         return None
     is_fine = _check_unique(declared, table, collect)
     old_type = _old_type(declared, column, reached, source, collect)
-    new_type = _new_type(declared, old_type, collect) if old_type is not None else None
+    new_type = _new_type(declared, old_type, target, collect) if old_type is not None else None
     if not is_fine or old_type is None or new_type is None:
         return None
-    return Keyspace(declared.name, declared.owner, declared.column, old_type, new_type, declared.strategy, declared.by)
+    return Keyspace(
+        declared.name,
+        declared.owner,
+        declared.column,
+        old_type,
+        new_type,
+        declared.strategy,
+        declared.by,
+        declared.taken_from,
+    )
 
 
 def _check_unique(declared: KeyspaceSpec, table: Table, collect: Collector) -> bool:
@@ -134,20 +147,11 @@ def _check_unique(declared: KeyspaceSpec, table: Table, collect: Collector) -> b
     return False
 
 
-def _family(column: Column) -> str | None:
-    """The SQL type the map keeps an old id in, before widths are compared; None for what cannot be an id."""
-    if column.base_type in INTEGERS:
-        return column.base_type
-    if column.base_type in {TEXT, VARCHAR}:
-        return TEXT
-    return _UUID if column.base_type == _UUID else None
-
-
 def _old_type(
     declared: KeyspaceSpec, column: Column, reached: list[ColumnOf], source: Catalog, collect: Collector
 ) -> str | None:
     """The type of the map's old ids: wide enough for every column that refers to them (orphans may be wider)."""
-    old_type = _family(column)
+    old_type = family(column)
     if old_type is None:
         collect.error(
             "keyspace_type",
@@ -160,10 +164,10 @@ def _old_type(
     for table_name, name in reached[1:]:
         table = source.tables.get(table_name)
         child = table.column(name) if table is not None else None
-        family = _family(child) if child is not None else None
-        if family in INTEGERS and old_type in INTEGERS:
-            old_type = max(old_type, family, key=lambda one: INTEGERS[one])
-        elif child is not None and family != old_type:
+        kind = family(child) if child is not None else None
+        if kind in INTEGERS and old_type in INTEGERS:
+            old_type = max(old_type, kind, key=lambda one: INTEGERS[one])
+        elif child is not None and kind != old_type:
             collect.error(
                 "keyspace_reference_type",
                 declared.place,
@@ -174,7 +178,9 @@ def _old_type(
     return old_type
 
 
-def _new_type(declared: KeyspaceSpec, old_type: str, collect: Collector) -> str | None:
+def _new_type(declared: KeyspaceSpec, old_type: str, target: Catalog, collect: Collector) -> str | None:
+    if declared.taken_from is not None:
+        return type_taken(declared, declared.taken_from, old_type, target, collect)
     if declared.strategy is not Strategy.OFFSET:
         return declared.to or _UUID
     if old_type not in INTEGERS:
@@ -194,14 +200,15 @@ def check_remapped(keyspace: Keyspace, source: Column, target: Column, *, is_dec
 
     `is_declared` tells that the source column is known to hold these ids; else its type is compared too.
     """
-    family = _family(source)
-    if not is_declared and family != keyspace.old_type and not (family in INTEGERS and keyspace.old_type in INTEGERS):
+    kind = family(source)
+    if not is_declared and kind != keyspace.old_type and not (kind in INTEGERS and keyspace.old_type in INTEGERS):
         return (
             f"it is {source.type_name}, but ids.{keyspace.name} replaces ids of type {keyspace.old_type}",
             "Name the right keyspace, or leave the column as it is.",
         )
-    if keyspace.strategy is Strategy.OFFSET:
-        if target.base_type in INTEGERS:
+    makes_texts = keyspace.strategy is Strategy.TABLE and keyspace.new_type == TEXT
+    if keyspace.new_type in INTEGERS or makes_texts:
+        if target.base_type in (INTEGERS if keyspace.new_type in INTEGERS else {TEXT, VARCHAR}):
             return None
         return (
             f"ids.{keyspace.name} makes {keyspace.new_type} ids, the target column is {target.type_name}",

@@ -18,11 +18,8 @@ from crossfade.mapping.tree import Block, Entry, Listing, Node, Scalar, describe
 
 _KEYSPACE_NAME: Final = re.compile(r"[a-z_][a-z0-9_]{0,59}")  # crossfade.id_<name> must stay within 63 bytes
 _LARGEST_BY: Final = 2**63 - 1
-ID_KEYS: Final = ("from", "to", "strategy", "by")
-LATER_ID: Final[Mapping[str, str]] = {
-    "sequence": "the id strategy 'sequence'",
-    "table": "the id strategy 'table'",
-}
+ID_KEYS: Final = ("from", "to", "strategy", "by", "sequence", "table")
+_TAKEN: Final = (Strategy.SEQUENCE, Strategy.TABLE)  # ids made elsewhere
 _NEW_TYPES: Final[Mapping[str, str]] = {
     "uuid": "uuid",
     "text": "text",
@@ -66,17 +63,20 @@ class IdReading(Reading):
         if not isinstance(value, Block):
             self._problem(value.place, path, f"expected from, to and strategy, found {describe(value)}.")
             return None
-        entries = self._entries(value, path, ID_KEYS, LATER_ID)
+        entries = self._entries(value, path, ID_KEYS)
         for needed in ("from", "strategy"):
             if needed not in entries:
                 self._problem(key.place, path, f"'{needed}' is missing.")
         owner = self._owner(entries.get("from"), path)
         strategy = self._strategy(entries.get("strategy"), path)
         by = self._by(entries.get("by"), strategy, key, path)
+        taken_from = self._taken_from(entries, strategy, key, path)
         to = self._new_type(entries.get("to"), strategy, path)
         if owner is None or strategy is None or by is None or to is None:
             return None
-        return KeyspaceSpec(key.key, owner[0], owner[1], to, strategy, by, key.place)
+        if strategy in _TAKEN and taken_from is None:
+            return None
+        return KeyspaceSpec(key.key, owner[0], owner[1], to, strategy, by, taken_from, key.place)
 
     def _owner(self, entry: Entry | None, path: str) -> tuple[TableName, str] | None:
         if entry is None:
@@ -95,9 +95,6 @@ class IdReading(Reading):
 
     def _strategy(self, entry: Entry | None, path: str) -> Strategy | None:
         if entry is None:
-            return None
-        if isinstance(entry.value, Scalar) and entry.value.text in LATER_ID:
-            self._later(entry.value.place, f"{path}.strategy", LATER_ID[entry.value.text])
             return None
         return self._choice(entry.value, f"{path}.strategy", Strategy)
 
@@ -120,6 +117,24 @@ class IdReading(Reading):
             return None
         return by
 
+    def _taken_from(
+        self, entries: Mapping[str, Entry], strategy: Strategy | None, key: Entry, path: str
+    ) -> TableName | None:
+        """The sequence or table, given exactly where the strategy needs one."""
+        for other in (Strategy.SEQUENCE, Strategy.TABLE):
+            if other is not strategy and strategy is not None and other.value in entries:
+                place = entries[other.value].value.place
+                what = f"'{other.value}' belongs to the strategy {other.value}, not to {strategy.value}."
+                self._problem(place, f"{path}.{other.value}", what)
+        if strategy not in _TAKEN:
+            return None
+        entry = entries.get(strategy.value)
+        if entry is None:
+            self._problem(key.place, path, f"the strategy {strategy.value} needs '{strategy.value}', its name.")
+            return None
+        text = self._text(entry.value, f"{path}.{strategy.value}", f"a {strategy.value} of the target such as app.name")
+        return None if text is None else self._table_name(text, entry.value.place, f"{path}.{strategy.value}")
+
     def _new_type(self, entry: Entry | None, strategy: Strategy | None, path: str) -> str | None:
         if entry is None:
             return ""
@@ -136,12 +151,12 @@ class IdReading(Reading):
                 f"bigint.{did_you_mean(text, _NEW_TYPES)}",
             )
             return None
-        if strategy is not None and (new_type in _INTEGERS) != (strategy is Strategy.OFFSET):
+        makes_integers = strategy in {Strategy.OFFSET, Strategy.SEQUENCE}
+        if strategy is not None and strategy is not Strategy.TABLE and (new_type in _INTEGERS) != makes_integers:
             self._problem(
                 place,
                 f"{path}.to",
-                f"the strategy {strategy.value} makes "
-                f"{'integers' if strategy is Strategy.OFFSET else 'uuids'}, not {text}.",
+                f"the strategy {strategy.value} makes {'integers' if makes_integers else 'uuids'}, not {text}.",
             )
             return None
         return new_type

@@ -20,7 +20,10 @@ def meaning_hash(tables: Iterable[TablePlan], keyspaces: Mapping[str, Keyspace])
     meaning = {
         "version": 1,
         "keyspaces": {
-            name: [*keyspace.owner, keyspace.column, keyspace.strategy.value, keyspace.by]
+            name: [
+                *(*keyspace.owner, keyspace.column, keyspace.strategy.value, keyspace.by),
+                *(keyspace.taken_from or ()),
+            ]
             for name, keyspace in keyspaces.items()
         },
         "tables": sorted(

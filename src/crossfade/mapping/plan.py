@@ -107,13 +107,16 @@ class Strategy(enum.Enum):
     UUID4 = "uuid4"
     UUID5 = "uuid5"
     OFFSET = "offset"
+    SEQUENCE = "sequence"
+    TABLE = "table"
 
 
 @dataclass(frozen=True, slots=True)
 class Keyspace:
     """A declared id map. `old_type` and `new_type` are SQL types of its table `crossfade.id_<name>`.
 
-    `by` is the summand of OFFSET (0 otherwise). UUID5 hashes `<schema>.<table>:<old id as text>` of the owner under
+    `by` is the summand of OFFSET (0 otherwise), `taken_from` the target's object that
+    SEQUENCE and TABLE take ids from. UUID5 hashes `<schema>.<table>:<old id as text>` of the owner under
     the URL namespace, so that two runs agree.
     """
 
@@ -124,6 +127,7 @@ class Keyspace:
     new_type: str
     strategy: Strategy
     by: int = 0
+    taken_from: TableName | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -53,7 +53,10 @@ __all__ = [
 
 @dataclass(frozen=True, slots=True)
 class KeyspaceSpec:
-    """`ids.<name>`: the ids of `owner`.`column` become new ones. `to` is an SQL type, '' when not given."""
+    """`ids.<name>`: the ids of `owner`.`column` become new ones. `to` is an SQL type, '' when not given.
+
+    `taken_from` is the target's sequence or table that the strategies of these names take ids from.
+    """
 
     name: str
     owner: TableName
@@ -61,6 +64,7 @@ class KeyspaceSpec:
     to: str
     strategy: Strategy
     by: int
+    taken_from: TableName | None
     place: Place
 
 
@@ -143,7 +147,10 @@ def _meaning(spec: Spec) -> dict[str, object]:
         "schemas": dict(spec.schemas),
         "exclude": sorted({exclusion.pattern for exclusion in spec.exclude}),
         "ids": {
-            name: [*keyspace.owner, keyspace.column, keyspace.to, keyspace.strategy.value, keyspace.by]
+            name: [
+                *(*keyspace.owner, keyspace.column, keyspace.to, keyspace.strategy.value, keyspace.by),
+                *(keyspace.taken_from or ()),
+            ]
             for name, keyspace in spec.keyspaces.items()
         },
         "policies": _policies(spec.policies),

@@ -41,7 +41,7 @@ from crossfade.target.progress import Position, Progress
 from crossfade.target.replay import Replayer
 from crossfade.target.sets import SetLevel
 from crossfade.wire.form import Form, obstacle, stream_form
-from crossfade.wire.ids import allocator
+from crossfade.wire.ids import Allocator, allocator
 from crossfade.wire.idstate import IdState
 from crossfade.wire.zones import Zone
 
@@ -259,7 +259,8 @@ def make_ids(plan: Plan) -> dict[str, IdState]:
     made: dict[str, IdState] = {}
     for name, keyspace in plan.keyspaces.items():
         make = allocator(keyspace, clock=_milliseconds, randomness=os.urandom)
-        made[name] = IdState(keyspace, make, allocate_many=make.many)
+        stock = None if isinstance(make, Allocator) else make
+        made[name] = IdState(keyspace, make, allocate_many=make.many, stock=stock)
     return made
 
 

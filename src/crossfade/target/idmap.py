@@ -21,6 +21,7 @@ from crossfade.target import setforms
 from crossfade.target.pipeline import Pipeline, Statement, StatementFailed
 from crossfade.wire.fields import copy_escape
 from crossfade.wire.idstate import Created, IdState, Moved
+from crossfade.wire.stock import Drawn, Entries
 
 # New ids from which COPY is cheaper than two arrays, and lines handed over at a time.
 _COPY_FROM: Final = 200
@@ -57,19 +58,64 @@ async def look_up(pipeline: Pipeline, states: Mapping[str, IdState], wanted: Map
         if missing:
             asked.append((states[name], missing))
             calls.append(Statement(setforms.look_up_ids(states[name].keyspace), [_array(sorted(missing))]))
-    if not asked:
+    if asked:
+        try:
+            results = await pipeline.results(calls)
+        except StatementFailed as failed:
+            raise result_fault(failed.result, where="target, reading the id maps") from None
+        for (state, missing), result in zip(asked, results, strict=True):
+            for row in range(result.ntuples):
+                old, new = result.get_value(row, 0), result.get_value(row, 1)
+                assert old is not None
+                assert new is not None
+                state.learn(old, new)
+            state.learn_absent(missing)
+    for name, olds in wanted.items():
+        if states[name].stock is not None and olds:
+            await _fetch(pipeline, states[name], states[name].unknown(olds))
+
+
+async def _fetch(pipeline: Pipeline, state: IdState, absent: set[bytes]) -> None:
+    """Fetch new ids that are made elsewhere for old ones that have none, before anybody asks for one."""
+    asked = _question(state, absent)
+    if asked is None:
         return
     try:
-        results = await pipeline.results(calls)
+        (result,) = await pipeline.results([asked])
     except StatementFailed as failed:
-        raise result_fault(failed.result, where="target, reading the id maps") from None
-    for (state, missing), result in zip(asked, results, strict=True):
-        for row in range(result.ntuples):
-            old, new = result.get_value(row, 0), result.get_value(row, 1)
-            assert old is not None
-            assert new is not None
-            state.learn(old, new)
-        state.learn_absent(missing)
+        raise result_fault(failed.result, where=f"target, taking ids from {state.keyspace.taken_from}") from None
+    _take_in(state, [[result.get_value(row, at) for at in range(result.nfields)] for row in range(result.ntuples)])
+
+
+async def _fetch_ahead(connection: Connection, state: IdState, absent: set[bytes]) -> None:
+    """The same during the copy."""
+    asked = _question(state, absent)
+    if asked is None:
+        return
+    texts = [None if value is None else value.decode() for value in asked.parameters]
+    try:
+        cursor = await psycopg.AsyncRawCursor(connection).execute(asked.text, texts)
+        rows = await cursor.fetchall()
+    except psycopg.Error as error:
+        raise server_fault(error, where=f"target, taking ids from {state.keyspace.taken_from}") from None
+    _take_in(state, [[None if value is None else str(value).encode() for value in row] for row in rows])
+
+
+def _question(state: IdState, absent: set[bytes]) -> Statement | None:
+    """What to ask the target for; None when all is there."""
+    stock = state.stock
+    if isinstance(stock, Drawn) and (count := stock.lacks(absent)):
+        return Statement(statements.draw_ids(state.keyspace), [b"%d" % count])
+    if isinstance(stock, Entries) and (unread := stock.unread(absent)):
+        return Statement(statements.look_up_entries(state.keyspace), [_array(sorted(unread))])
+    return None
+
+
+def _take_in(state: IdState, rows: Sequence[Sequence[bytes | None]]) -> None:
+    if isinstance(state.stock, Drawn):
+        state.stock.take_in([row[0] for row in rows if row[0] is not None])
+    elif isinstance(state.stock, Entries):
+        state.stock.take_in([(row[0], row[1]) for row in rows if row[0] is not None])
 
 
 def _array(texts: Iterable[bytes]) -> bytes:
@@ -193,6 +239,8 @@ async def allocate_ahead(connection: Connection, state: IdState, olds: Collectio
     absent = [old for old in sorted(set(olds)) if state.resolve_new(old) is None]
     if not absent:
         return 0
+    if state.stock is not None:
+        await _fetch_ahead(connection, state, set(absent))
     state.allocate_many(absent)
     try:
         for run in state.take_writes():

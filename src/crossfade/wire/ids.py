@@ -16,6 +16,7 @@ from typing import Final
 
 from crossfade.faults import RowRefused
 from crossfade.mapping.plan import Keyspace, Strategy
+from crossfade.wire.stock import Drawn, Entries, Stock
 
 Clock = Callable[[], int]
 """Milliseconds since 1970-01-01 UTC; may jump either way."""
@@ -100,12 +101,16 @@ class Allocator:
         return self._one(old)
 
 
-def allocator(keyspace: Keyspace, *, clock: Clock, randomness: Randomness) -> Allocator:
+def allocator(keyspace: Keyspace, *, clock: Clock, randomness: Randomness) -> Allocator | Stock:
     """The allocator of a keyspace's strategy.
 
     uuid7 and uuid4 answer differently each time, so the id map must remember them; uuid5 and offset answer always the
-    same.
+    same. A Stock answers from what was put into it.
     """
+    if keyspace.strategy is Strategy.SEQUENCE:
+        return Drawn(keyspace)
+    if keyspace.strategy is Strategy.TABLE:
+        return Entries(keyspace)
     if keyspace.strategy is Strategy.UUID7:
         following = Uuid7(clock, randomness)
         return Allocator(lambda old: str(following()).encode(), lambda olds: following.many(len(olds)))

@@ -30,6 +30,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from crossfade.mapping.plan import Keyspace
+from crossfade.wire.stock import Stock
 
 CACHE_LIMIT: Final = 100_000  # entries; some 200 bytes each with a uuid's text
 
@@ -80,6 +81,7 @@ class IdState:
         "_unwritten",
         "keyspace",
         "known",
+        "stock",
     )
 
     def __init__(
@@ -88,9 +90,11 @@ class IdState:
         allocate: Callable[[bytes], bytes],
         *,
         allocate_many: Callable[[Sequence[bytes]], list[bytes]] | None = None,
+        stock: Stock | None = None,
         cache_limit: int = CACHE_LIMIT,
     ) -> None:
         self.keyspace: Final = keyspace
+        self.stock: Final = stock  # to be filled before `allocate` is asked, by whoever can wait
         self.known: Final[dict[bytes, bytes]] = {}  # live entries, ours of this batch included
         self._allocate = allocate
         self._allocate_many = allocate_many or (lambda olds: [allocate(old) for old in olds])

@@ -187,15 +187,31 @@ WRONG: list[tuple[str, str]] = [
     ),
     (
         "version: 1\nids: {u: {from: a.b.c, strategy: uuid8}}\n",
-        "2:34: ids.u.strategy: expected uuid7, uuid4, uuid5 or offset, found 'uuid8'. Did you mean 'uuid",
+        "2:34: ids.u.strategy: expected uuid7, uuid4, uuid5, offset, sequence or table, found 'uuid8'.",
     ),
     (
         "version: 1\nids: {u: {from: a.b.c, strategy: sequence}}\n",
-        "2:34: ids.u.strategy: the id strategy 'sequence': not yet supported by this version.",
+        "2:7: ids.u: the strategy sequence needs 'sequence', its name.",
     ),
     (
-        "version: 1\nids: {u: {from: a.b.c, strategy: table, table: s.map}}\n",
-        "2:34: ids.u.strategy: the id strategy 'table': not yet supported by this version.",
+        "version: 1\nids: {u: {from: a.b.c, strategy: table}}\n",
+        "2:7: ids.u: the strategy table needs 'table', its name.",
+    ),
+    (
+        "version: 1\nids: {u: {from: a.b.c, strategy: table, table: map}}\n",
+        "2:48: ids.u.table: expected schema.table, such as public.users",
+    ),
+    (
+        "version: 1\nids: {u: {from: a.b.c, strategy: uuid7, sequence: s.q}}\n",
+        "2:51: ids.u.sequence: 'sequence' belongs to the strategy sequence, not to uuid7.",
+    ),
+    (
+        "version: 1\nids: {u: {from: a.b.c, strategy: sequence, sequence: s.q, to: uuid}}\n",
+        "2:63: ids.u.to: the strategy sequence makes integers, not uuid.",
+    ),
+    (
+        "version: 1\nids: {u: {from: a.b.c, strategy: sequence, sequence: s.q, by: 1}}\n",
+        "2:63: ids.u.by: 'by' belongs to the strategy offset, not to sequence.",
     ),
     (
         "version: 1\nids: {u: {from: [a.b.c, a.b.d], strategy: uuid7}}\n",

@@ -50,7 +50,7 @@ def test_a_map_may_be_of_any_types_of_ids(old: str, new: str, to: str) -> None:
     ids = table("legacy.ids", f"old {old}", f"new {new}", "note text", pk="old")
     found = result(MAP + to, old, new, ids)
     assert found.plan is not None, found.findings
-    assert found.findings == ()
+    assert {one.name for one in found.findings} <= {"identity_wide"}
     assert found.plan.keyspaces["k"].old_type in {"integer", "text", "uuid"}
 
 

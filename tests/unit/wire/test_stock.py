@@ -33,7 +33,7 @@ def test_entries_are_read_once_and_missing_ones_again() -> None:
     entries.take_in([(b"0", b"10"), (b"1", b"11")])
     assert entries.unread(olds(3)) == {b"2"}
     assert entries.many([b"1", b"0"]) == [b"11", b"10"]
-    with pytest.raises(RowRefused, match="has no entry in legacy.ids"):
+    with pytest.raises(RowRefused, match="has no entry in legacy"):
         entries(b"2")
 
 

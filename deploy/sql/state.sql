@@ -78,6 +78,18 @@ CREATE TABLE IF NOT EXISTS crossfade.copy_parts (
     PRIMARY KEY (workflow, target_schema, target_name, part)
 );
 
+-- The mappings this workflow has run with, as written; the one of the highest number is in progress. (Since version 3.)
+CREATE TABLE IF NOT EXISTS crossfade.mappings (
+    workflow text NOT NULL,
+    number integer NOT NULL,
+    mapping_hash text NOT NULL,
+    file text NOT NULL,
+    text text NOT NULL,
+    since timestamptz NOT NULL DEFAULT now(),
+    why text NOT NULL,                    -- what made it the one in progress, for people
+    PRIMARY KEY (workflow, number)
+);
+
 CREATE TABLE IF NOT EXISTS crossfade.control (
     id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     workflow text NOT NULL,
@@ -88,7 +100,7 @@ CREATE TABLE IF NOT EXISTS crossfade.control (
     outcome text
 );
 
-INSERT INTO crossfade.version AS v (version) VALUES (2)
+INSERT INTO crossfade.version AS v (version) VALUES (3)
     ON CONFLICT (only_row) DO UPDATE SET version = excluded.version, upgraded_at = now()
     WHERE v.version < excluded.version;
 

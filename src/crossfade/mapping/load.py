@@ -7,6 +7,7 @@ is only made of a file without a single problem.
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
@@ -57,7 +58,7 @@ def parse_mapping(text: str, file: str = "mapping.yaml") -> Spec:
     root = read_tree(text, report)
     spec: Spec | None = None
     if isinstance(root, Block):
-        spec = _Reader(report, file).spec(root)
+        spec = dataclasses.replace(_Reader(report, file).spec(root), text=text)
     elif root is not None and not (isinstance(root, Scalar) and root.value is None):
         report.add(root.place, "", f"expected keys such as 'tables:', found {describe(root)}.")
     elif not report.problems:

@@ -26,24 +26,27 @@ def meaning_hash(tables: Iterable[TablePlan], keyspaces: Mapping[str, Keyspace])
             ]
             for name, keyspace in keyspaces.items()
         },
-        "tables": sorted(
-            [
-                [*table.target],
-                [*table.source],
-                table.append_only,
-                sorted(
-                    [column.target.name, column.source.name if column.source is not None else None, _rule(column.rule)]
-                    for column in table.columns
-                ),
-            ]
-            for table in tables
-        ),
+        "tables": sorted(table_meaning(table) for table in tables),
     }
     canonical = json.dumps(meaning, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
     return hashlib.sha256(canonical.encode("ascii")).hexdigest()
 
 
-def _rule(rule: Rule) -> list[object]:
+def table_meaning(table: TablePlan) -> list[object]:
+    """What makes the rows of one table, as JSON values."""
+    return [
+        [*table.target],
+        [*table.source],
+        table.append_only,
+        sorted(
+            [column.target.name, column.source.name if column.source is not None else None, rule_meaning(column.rule)]
+            for column in table.columns
+        ),
+    ]
+
+
+def rule_meaning(rule: Rule) -> list[object]:
+    """What makes a value, as JSON values."""
     match rule:
         case Remap(keyspace):
             return ["remap", keyspace]

@@ -118,7 +118,7 @@ class Exclusion:
 class Spec:
     """A whole mapping file. `schemas` is source schema -> target schema; `places` has every key of the file by path.
 
-    `file` is the name to show before a place ("mapping.yaml").
+    `file` is the name to show before a place ("mapping.yaml"), `text` the file as it was read.
     """
 
     file: str
@@ -128,6 +128,7 @@ class Spec:
     policies: Policies
     tables: Mapping[TableName, TableSpec]
     places: Mapping[str, Place]
+    text: str = ""
 
     def at(self, place: Place) -> str:
         """The subject of a finding: `mapping.yaml:9:5`."""

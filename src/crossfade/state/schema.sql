@@ -1,4 +1,4 @@
--- Crossfade's own tables in the target, version 2. Created by `run`, or by a DBA from deploy/sql/.
+-- Crossfade's own tables in the target, version 3. Created by `run`, or by a DBA from deploy/sql/.
 -- Statements are separated by a line that holds only "--;" and each may be run twice.
 -- (CREATE SCHEMA IF NOT EXISTS wants CREATE on the database even when the schema exists; our role often lacks it.)
 DO $$
@@ -79,6 +79,18 @@ CREATE TABLE IF NOT EXISTS crossfade.copy_parts (
     PRIMARY KEY (workflow, target_schema, target_name, part)
 )
 --;
+-- The mappings this workflow has run with, as written; the one of the highest number is in progress. (Since version 3.)
+CREATE TABLE IF NOT EXISTS crossfade.mappings (
+    workflow text NOT NULL,
+    number integer NOT NULL,
+    mapping_hash text NOT NULL,
+    file text NOT NULL,
+    text text NOT NULL,
+    since timestamptz NOT NULL DEFAULT now(),
+    why text NOT NULL,                    -- what made it the one in progress, for people
+    PRIMARY KEY (workflow, number)
+)
+--;
 CREATE TABLE IF NOT EXISTS crossfade.control (
     id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     workflow text NOT NULL,
@@ -89,6 +101,6 @@ CREATE TABLE IF NOT EXISTS crossfade.control (
     outcome text
 )
 --;
-INSERT INTO crossfade.version AS v (version) VALUES (2)
+INSERT INTO crossfade.version AS v (version) VALUES (3)
     ON CONFLICT (only_row) DO UPDATE SET version = excluded.version, upgraded_at = now()
     WHERE v.version < excluded.version

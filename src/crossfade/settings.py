@@ -14,6 +14,7 @@ import os
 import re
 import tomllib
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Final, Literal, Self
@@ -240,6 +241,44 @@ def load_settings(
 
     `environment` None is the process's own; a relative `mapping` is taken relative to the file.
     """
+    settings, _, _ = _load(path, environment, run_secrets)
+    if settings.mapping.is_absolute():
+        return settings
+    return settings.model_copy(update={"mapping": path.parent / settings.mapping})
+
+
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """One setting in force, as it would be written. `value` of a secret is the secret: mask it before it is shown."""
+
+    key: str
+    value: str
+    origin: str
+    is_secret: bool
+
+
+def explain_settings(
+    path: Path, *, environment: Mapping[str, str] | None = None, run_secrets: Path = _RUN_SECRETS
+) -> tuple[Shown, ...]:
+    """Every setting and where it came from, in the order of the documentation. Raises as `load_settings` does."""
+    settings, layers, places = _load(path, environment, run_secrets)
+    shown = []
+    for section, below in _sections().items():
+        part = getattr(settings, "copy_" if section == "copy" else section)
+        given: list[tuple[_KeyPath, object]] = [((section, key), getattr(part, key)) for key in below]
+        for keys, value in given or [((section,), part)]:
+            origin = "default"
+            for layer in layers:
+                if _has(layer.values, keys):
+                    origin = layer.origins.get(keys) or f"{path.name}:{places.get(keys, Place(1, 1)).line}"
+                    break
+            shown.append(Shown(".".join(keys), _written(value), origin, isinstance(value, SecretStr)))
+    return tuple(shown)
+
+
+def _load(
+    path: Path, environment: Mapping[str, str] | None, run_secrets: Path
+) -> tuple[Settings, Sequence[_Layer], Mapping[_KeyPath, Place]]:
     environment = os.environ if environment is None else environment
     text = read_text(
         path,
@@ -275,9 +314,31 @@ def load_settings(
             _tell(detail, layers, places, report, elsewhere)
     if elsewhere or report.problems or settings is None:
         raise Misconfigured("\n".join([*report.render(), *elsewhere]))
-    if settings.mapping.is_absolute():
-        return settings
-    return settings.model_copy(update={"mapping": path.parent / settings.mapping})
+    return settings, layers, places
+
+
+def _has(values: Mapping[str, object], keys: _KeyPath) -> bool:
+    here: object = values
+    for key in keys:
+        if not isinstance(here, dict) or key not in here:
+            return False
+        here = here[key]
+    return True
+
+
+def _written(value: object) -> str:
+    """A value as the file would have it."""
+    if isinstance(value, SecretStr):
+        return value.get_secret_value()
+    if isinstance(value, timedelta):
+        seconds = value.total_seconds()
+        return f"{seconds * 1000:g}ms" if seconds % 1 else f"{seconds:g}s"
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, int):
+        unit = next((name for name in ("GiB", "MiB", "KiB") if value and value % _BYTES[name] == 0), None)
+        return f"{value // _BYTES[unit]} {unit}" if unit else str(value)
+    return str(value)
 
 
 # -- reading -------------------------------------------------------------------------------------------------------

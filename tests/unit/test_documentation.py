@@ -115,6 +115,7 @@ def test_only_commands_that_exist_are_shown() -> None:
         for command in re.findall(r"^\$ (?:\S*/)?crossfade ([a-z]+)", block, re.MULTILINE)
     }
     commands = {command.name or getattr(command.callback, "__name__", "") for command in app.registered_commands}
+    commands |= {group.name or "" for group in app.registered_groups}
     assert {"check", "run", "status", "wait", "teardown"} <= shown <= commands
 
 

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from crossfade.faults import Misconfigured, Policy
-from crossfade.settings import Settings, load_settings, parse_duration
+from crossfade.settings import Settings, explain_settings, load_settings, parse_duration
 
 MINIMAL = """\
 name = "shop"
@@ -329,3 +329,48 @@ def test_settings_are_frozen(tmp_path: Path) -> None:
         settings.name = "other"
     with pytest.raises(ValueError, match="frozen"):
         settings.copy_.workers = 3
+
+
+def test_every_setting_is_explained_with_its_origin(tmp_path: Path) -> None:
+    config = tmp_path / "crossfade.toml"
+    config.write_text(
+        'name = "shop"\n[source]\ndsn = "host=a"\n[target]\ndsn = "host=b"\n[stop]\ndeadline = "1500ms"\n'
+    )
+    secrets = tmp_path / "secrets"
+    secrets.mkdir()
+    (secrets / "target__dsn").write_text("host=c password=hunter2\n")
+    environment = {
+        "CROSSFADE_STREAM__BATCH_BYTES": "1 MiB",
+        "CROSSFADE_SECRETS_DIR": str(secrets),
+        "CROSSFADE_LOG__LEVEL": "debug",
+    }
+    shown = {
+        each.key: each for each in explain_settings(config, environment=environment, run_secrets=tmp_path / "none")
+    }
+    assert {key: each.origin for key, each in shown.items() if each.origin != "default"} == {
+        "name": "crossfade.toml:1",
+        "source.dsn": "crossfade.toml:3",
+        "target.dsn": f"secret file {secrets / 'target__dsn'}",
+        "stream.batch_bytes": "environment variable CROSSFADE_STREAM__BATCH_BYTES",
+        "log.level": "environment variable CROSSFADE_LOG__LEVEL",
+        "stop.deadline": "crossfade.toml:7",
+    }
+    assert shown["stream.batch_bytes"].value == "1 MiB"
+    assert shown["stop.deadline"].value == "1500ms"
+    assert shown["stream.status_interval"].value == "10s"
+    assert shown["copy.lock_yield"].value == "true"
+    assert [each.key for each in shown.values() if each.is_secret] == ["source.dsn", "target.dsn"]
+    # What is shown is what the file would say: read back, nothing changes.
+    sections: dict[str, list[str]] = {}
+    for each in shown.values():
+        section, _, name = each.key.partition(".")
+        if name and not each.is_secret:
+            value = each.value if each.value in {"true", "false"} or each.value.isdigit() else f'"{each.value}"'
+            sections.setdefault(section, []).append(f"{name} = {value}")
+    again = tmp_path / "again.toml"
+    text = "\n".join(line for section, lines in sections.items() for line in (f"[{section}]", *lines))
+    again.write_text(f'name = "shop"\nsource.dsn = "host=a"\ntarget.dsn = "host=b"\n{text}\n')
+    first = load_settings(config, environment=environment, run_secrets=tmp_path / "none")
+    assert load_settings(again, environment={}, run_secrets=tmp_path / "none").model_dump(
+        exclude={"source", "target"}
+    ) == first.model_dump(exclude={"source", "target"})

@@ -34,6 +34,12 @@ app = typer.Typer(
 )
 
 
+mapping_app = typer.Typer(no_args_is_help=True, add_completion=False, rich_markup_mode=None)
+config_app = typer.Typer(no_args_is_help=True, add_completion=False, rich_markup_mode=None)
+app.add_typer(mapping_app, name="mapping", help="Compare mappings.")
+app.add_typer(config_app, name="config", help="Look at the configuration.")
+
+
 class Until(StrEnum):
     caught_up = "caught-up"
 
@@ -107,6 +113,32 @@ def check(
         raise typer.BadParameter("not together with --data", param_hint="--explain")
     asked = Data(limit, show_values) if data else None
     exits.finish(lambda: call(config, json_output, data=asked, table=explain))
+
+
+@mapping_app.command("diff")
+def mapping_diff(
+    old: Annotated[Path | None, typer.Argument(help="The mapping before; left out: the one in progress.")] = None,
+    new: Annotated[Path | None, typer.Argument(help="The mapping after; left out: the configured one.")] = None,
+    config: Config = DEFAULT_CONFIG,
+    offline: Annotated[bool, typer.Option("--offline", help="By the two files alone, without the databases.")] = False,
+    json_output: Json = False,
+) -> None:
+    """What a change of the mapping means for a workflow that runs."""
+    from crossfade.cli.mapping import diff as call
+
+    exits.finish(lambda: call(config, old, new, offline=offline, json_output=json_output))
+
+
+@config_app.command("show")
+def config_show(
+    config: Config = DEFAULT_CONFIG,
+    origin: Annotated[bool, typer.Option("--origin", help="Say where each value came from.")] = False,
+    json_output: Json = False,
+) -> None:
+    """Every setting as it is in force, secrets masked."""
+    from crossfade.cli.config import show as call
+
+    exits.finish(lambda: call(config, origin=origin, json_output=json_output))
 
 
 @app.command()

@@ -6,7 +6,7 @@ itself. Refuses to touch the file. The invariant: for a mapping that covers both
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from crossfade.catalog import Catalog, Column, TableName
@@ -17,9 +17,10 @@ from crossfade.draft.spelling import pattern
 from crossfade.draft.tables import LIKELY, TableMatch, match_tables, of_rows
 from crossfade.draft.write import keyspace_line, offered_lines, table_lines
 from crossfade.findings import Finding
+from crossfade.mapping.casts import cast
 from crossfade.mapping.collect import Collector
 from crossfade.mapping.compile import compile_plan
-from crossfade.mapping.conversions import Fit, judge
+from crossfade.mapping.conversions import Fit
 from crossfade.mapping.pairs import Pair, pair_tables
 from crossfade.mapping.plan import Const
 from crossfade.mapping.spec import Spec
@@ -76,7 +77,8 @@ def refresh(spec: Spec, source: Catalog, target: Catalog) -> Refreshed:
         known=mapped,
     )
     together = {**mapped, **{match.source: match.target for match in matches if match.confidence >= LIKELY}}
-    opened = [_open(pair, together) for pair in pairs]
+    used = _used(pairs)
+    opened = [_open(pair, together, used[pair.source.name]) for pair in pairs]
     new = [
         (match, one, other, match_columns(one, other, together))
         for match in matches
@@ -123,21 +125,47 @@ class _Open:
     matches: Sequence[ColumnMatch]
 
 
-def _open(pair: Pair, pairs: Mapping[TableName, TableName]) -> _Open:
-    entries = dict(pair.spec.columns) if pair.spec is not None else {}
-    dropped = set(pair.spec.drop) if pair.spec is not None else set()
-    used = {entry.source or name for name, entry in entries.items() if not isinstance(entry.rule, Const)} | dropped
-    fed = set(entries)
-    namesakes = []
-    for column in pair.source.columns:
-        other = pair.target.column(column.name)
-        if other is None or column.name in fed or column.name in dropped:
-            continue
-        used.add(column.name)
-        fed.add(column.name)
-        if not column.is_generated and judge(column, other).fit is Fit.REFUSED:
-            namesakes.append(ColumnMatch(column, other, 1.0, "same name", None))
-    left = [column for column in pair.source.columns if column.name not in used and not column.is_generated]
+def _used(pairs: Iterable[Pair]) -> dict[TableName, set[str]]:
+    """The columns of each source table that feed something or are dropped, in any of its targets."""
+    used: dict[TableName, set[str]] = {}
+    for pair in pairs:
+        here = used.setdefault(pair.source.name, set())
+        here |= {column.name for column, _ in _namesakes(pair)}
+        if pair.spec is not None:
+            here |= set(pair.spec.drop)
+            here |= {
+                entry.source or name for name, entry in pair.spec.columns.items() if not isinstance(entry.rule, Const)
+            }
+    return used
+
+
+def _namesakes(pair: Pair) -> list[tuple[Column, Column]]:
+    """Columns that the mapping pairs by itself."""
+    spec = pair.spec
+    if spec is not None and spec.only:
+        return []
+    settled = {*spec.columns, *spec.drop} if spec is not None else set()
+    return [
+        (column, other)
+        for column in pair.source.columns
+        if column.name not in settled and (other := pair.target.column(column.name)) is not None
+    ]
+
+
+def _open(pair: Pair, pairs: Mapping[TableName, TableName], used: Collection[str]) -> _Open:
+    fed = set(pair.spec.columns) if pair.spec is not None else set()
+    fed |= {other.name for _, other in _namesakes(pair)}
+    namesakes = [
+        ColumnMatch(column, other, 1.0, "same name", None)
+        for column, other in _namesakes(pair)
+        if not column.is_generated and cast(column, other, is_lossy=False)[0].fit is Fit.REFUSED
+    ]
+    takes_listed = pair.spec is not None and pair.spec.only
+    left = [
+        column
+        for column in pair.source.columns
+        if column.name not in used and not column.is_generated and not takes_listed
+    ]
     right = [column for column in pair.target.columns if column.name not in fed and not column.is_generated]
     found = match_columns(pair.source, pair.target, pairs, sources=left, targets=right) if left else []
     return _Open(pair, left, right, [*namesakes, *found])

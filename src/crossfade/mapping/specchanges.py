@@ -79,9 +79,8 @@ def _tables(old: Spec, new: Spec) -> Iterator[Change]:
 
 def _is_silent(table: TableSpec, spec: Spec) -> bool:
     """Whether an entry says nothing about rows: its table would be mapped like this without it."""
-    rest = dataclasses.replace(table, policies=spec.policies, drop={})
-    return _plain(rest) == _plain(
-        TableSpec(table.target, None, {}, {}, False, spec.policies, table.place, table.source_place)
+    return table.policies == spec.policies and not any(
+        value for name, value in _plain(table).items() if name not in {"target", "policies"}
     )
 
 

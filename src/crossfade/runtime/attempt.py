@@ -33,6 +33,7 @@ from crossfade.mapping.spec import Spec
 from crossfade.preflight.examine import Examined, examine
 from crossfade.runtime import watch
 from crossfade.runtime.leading import Backend, lead
+from crossfade.runtime.remapping import settle
 from crossfade.runtime.setup import SetUp
 from crossfade.runtime.state import WorkflowState
 from crossfade.runtime.stop import Stop
@@ -117,6 +118,8 @@ class Attempt:
                 await self._announce(target)
                 await self._check_continuity(stored, system)
             plan = self._accept(await examine(self._settings, self._spec, resuming=stored is not None), stored)
+            if stored is not None:
+                await settle(self._settings, self._spec, plan, stored, target, listener=self._listener)
             if stored is None:
                 # Not a line sooner: whoever is refused at the first start finds both databases as they were.
                 await schema.ensure(target)
@@ -199,13 +202,6 @@ class Attempt:
             raise amounting_to(errors, resuming=stored is not None)
         plan = examined.plan
         assert plan is not None, "no plan without an error"
-        if stored is not None and stored.mapping_hash != plan.mapping_hash:
-            raise Misconfigured(
-                "The mapping is not the one this workflow was started with.",
-                where=str(self._settings.mapping),
-                means="Rows already copied follow the old one. Nothing was changed.",
-                do=f"Put the old mapping back, or to start over with the new one: {_COPY_AGAIN}",
-            )
         self._replica_role = examined.replica_role
         self._listener(Configured(_settings_hash(self._settings), plan.mapping_hash))
         return plan
@@ -219,7 +215,7 @@ class Attempt:
             snapshot: Snapshot | None = None
             if stored is None or stored.end_lsn is None:
                 self._state.enter(Phase.SETUP)
-                setup = SetUp(self._settings, plan, stop=self._stop, listener=self._listener)
+                setup = SetUp(self._settings, self._spec, plan, stop=self._stop, listener=self._listener)
                 snapshot = await setup.run(target, replication, system, stored)
                 stored = await progress.load(target, self._name)
             if self._stop.is_requested():

@@ -14,6 +14,7 @@ from crossfade.events import Listener, Note
 from crossfade.faults import Refused
 from crossfade.lsn import Lsn
 from crossfade.mapping.plan import Plan
+from crossfade.mapping.spec import Spec
 from crossfade.preflight.publications import create_statement, wanted
 from crossfade.runtime.stop import Stop
 from crossfade.session.connect import Connection, connect
@@ -21,6 +22,7 @@ from crossfade.session.introspect import read_catalog
 from crossfade.settings import Settings, Stream
 from crossfade.source import appended, publication, slot
 from crossfade.source.snapshot import Snapshot
+from crossfade.state import mappings
 from crossfade.target import progress
 from crossfade.target.progress import Progress, SourceIdentity
 
@@ -37,8 +39,9 @@ def publications(plan: Plan, stream: Stream) -> tuple[str, ...]:
 class SetUp:
     """Done once per workflow, or again where the last one was interrupted."""
 
-    def __init__(self, settings: Settings, plan: Plan, *, stop: Stop, listener: Listener) -> None:
+    def __init__(self, settings: Settings, spec: Spec, plan: Plan, *, stop: Stop, listener: Listener) -> None:
         self._settings = settings
+        self._spec = spec
         self._plan = plan
         self._stop = stop
         self._listener = listener
@@ -59,6 +62,14 @@ class SetUp:
                     slot=self._settings.stream.slot,
                     mapping_hash=self._plan.mapping_hash,
                 )
+            await mappings.record(
+                target,
+                self._settings.name,
+                text=self._spec.text,
+                file=self._spec.file,
+                mapping_hash=self._plan.mapping_hash,
+                why="the workflow began",
+            )
             failpoints.reached("after_slot_recorded")
             try:
                 return await self._place(source, target, replication, was_recorded=stored is not None)

@@ -1,0 +1,111 @@
+"""Another mapping than the one a workflow began with: judged against both databases, then accepted or refused.
+
+Refuses to decide what a change means (`mapping/changes` does) and to touch rows. The invariant: a mapping is accepted
+only when the stored text still gives the stored hash, and nothing between the two texts is anything but free.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+
+import psycopg
+
+from crossfade.catalog import Catalog
+from crossfade.events import Listener, Note
+from crossfade.faults import Misconfigured
+from crossfade.findings import Severity
+from crossfade.mapping.changes import Changes, between
+from crossfade.mapping.compile import Compiled, compile_plan
+from crossfade.mapping.effects import Effect
+from crossfade.mapping.load import parse_mapping
+from crossfade.mapping.plan import Plan
+from crossfade.mapping.spec import Spec
+from crossfade.mapping.specchanges import between_specs
+from crossfade.session.connect import Connection, connect, server_fault
+from crossfade.session.introspect import read_catalog
+from crossfade.settings import Settings
+from crossfade.state import mappings
+from crossfade.target.progress import Progress
+
+_COPY_AGAIN = "`crossfade teardown`, empty the target tables, `crossfade run`."
+
+
+@dataclass(frozen=True, slots=True)
+class Compared:
+    """What differs. `old_hash` is that of the old mapping with both databases as they are now. None: one of the two
+    cannot be compiled against them; they were compared by what they say alone, and `refused` says why."""
+
+    changes: Changes
+    old_hash: str | None
+    refused: str
+
+
+async def compare(settings: Settings, old: Spec, new: Spec) -> Compared:
+    """Compile both against the databases as they are now. Raises as `connect` does."""
+    source, target = await asyncio.gather(
+        _catalog(settings.source.dsn.get_secret_value(), "source"),
+        _catalog(settings.target.dsn.get_secret_value(), "target"),
+    )
+    before = _compiled(old, source, target, settings.name)
+    after = _compiled(new, source, target, settings.name)
+    if before.plan is not None and after.plan is not None:
+        return Compared(between(before.plan, after.plan), before.plan.mapping_hash, "")
+    which, broken = ("old", before) if before.plan is None else ("new", after)
+    errors = [finding for finding in broken.findings if finding.severity is Severity.ERROR]
+    told = "; ".join(f"{finding.subject}: {finding.sentence}" for finding in errors[:3])
+    return Compared(between_specs(old, new), None, f"the {which} mapping does not fit the databases: {told}")
+
+
+async def settle(
+    settings: Settings, spec: Spec, plan: Plan, stored: Progress, target: Connection, *, listener: Listener
+) -> None:
+    """Accept this mapping for the workflow in progress, or raise Misconfigured with what differs."""
+    workflow, text, file = settings.name, spec.text, spec.file
+    known = await mappings.current(target, workflow)
+    if stored.mapping_hash == plan.mapping_hash:
+        why = "spelled in another way, or with other policies" if known is not None else "in progress"
+        await mappings.record(target, workflow, text=text, file=file, mapping_hash=plan.mapping_hash, why=why)
+        return
+    if known is None:
+        raise _refused(settings, "Its text was not kept by the version it began with, so nothing can be compared.")
+    compared = await compare(settings, parse_mapping(known, f"{file}, in progress"), spec)
+    if compared.changes.effect is not Effect.FREE:
+        raise _refused(settings, "\n".join(compared.changes.lines()))
+    if compared.old_hash != stored.mapping_hash:
+        reason = compared.refused or "the databases' schemas are not those it began with, and make other rows"
+        raise _refused(settings, f"It cannot be judged: {reason}.")
+    lines = [f"{change.subject}: {change.sentence}" for change in compared.changes.all]
+    await mappings.accept(
+        target,
+        workflow,
+        text=text,
+        file=file,
+        old_hash=stored.mapping_hash,
+        new_hash=plan.mapping_hash,
+        why="; ".join(lines),
+    )
+    listener(Note("mapping_changed", f"Going on with another mapping; all of it is free: {'; '.join(lines)}.", "info"))
+
+
+def _refused(settings: Settings, told: str) -> Misconfigured:
+    return Misconfigured(
+        f"The mapping is not the one this workflow was started with.\n{told}\n",
+        where=str(settings.mapping),
+        means="Rows already copied follow the old one. Nothing was changed.",
+        do=f"Put the old mapping back (crossfade.mappings on the target has its text), or to start over with the new "
+        f"one: {_COPY_AGAIN}",
+    )
+
+
+def _compiled(spec: Spec, source: Catalog, target: Catalog, workflow: str) -> Compiled:
+    # Which rights we have decides in what order rows are written, not what becomes of them.
+    return compile_plan(spec, source, target, workflow=workflow, replica_role=True)
+
+
+async def _catalog(dsn: str, endpoint: str) -> Catalog:
+    async with await connect(dsn, purpose="mapping", endpoint=endpoint) as connection:
+        try:
+            return await read_catalog(connection)
+        except psycopg.Error as error:
+            raise server_fault(error, where=endpoint) from None

@@ -327,7 +327,9 @@ def _has(values: Mapping[str, object], keys: _KeyPath) -> bool:
 
 
 def _written(value: object) -> str:
-    """A value as the file would have it."""
+    """A value as the file would have it; '' for what is not set."""
+    if value is None:
+        return ""
     if isinstance(value, SecretStr):
         return value.get_secret_value()
     if isinstance(value, timedelta):

@@ -48,8 +48,10 @@ def test_what_is_free_goes_on_and_what_is_not_is_refused_as_the_diff_says(worksp
     daemon.wait_until_caught_up()
     assert databases.target.execute("SELECT id, plan FROM users ORDER BY 1") == [(1, "free"), (2, "max")]
     assert daemon.terminate() == 0
-    rows = databases.target.execute("SELECT m.text, m.why, m.mapping_hash = p.mapping_hash"
-                                    " FROM crossfade.mappings m, crossfade.progress p ORDER BY number DESC LIMIT 1")  # fmt: skip
+    rows = databases.target.execute(
+        "SELECT m.text, m.why, m.mapping_hash = p.mapping_hash FROM crossfade.mappings m, crossfade.progress p"
+        " ORDER BY number DESC LIMIT 1"
+    )
     assert rows[0][0] == wider
     assert rows[0][1].startswith("public.users.plan: a value map")
     assert rows[0][2] is True

@@ -364,7 +364,7 @@ def test_every_setting_is_explained_with_its_origin(tmp_path: Path) -> None:
     sections: dict[str, list[str]] = {}
     for each in shown.values():
         section, _, name = each.key.partition(".")
-        if name and not each.is_secret:
+        if name and each.value and not each.is_secret:
             value = each.value if each.value in {"true", "false"} or each.value.isdigit() else f'"{each.value}"'
             sections.setdefault(section, []).append(f"{name} = {value}")
     again = tmp_path / "again.toml"

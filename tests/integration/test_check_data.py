@@ -233,16 +233,39 @@ def test_what_the_time_did_not_suffice_for_is_said(databases: Databases, workspa
     databases.prepare(source=SOURCE, target=TARGET)
     _publish(databases)
     _fill(databases)
-    with databases.source.connect(autocommit=False) as holder:
-        holder.execute("LOCK TABLE users IN ACCESS EXCLUSIVE MODE")
-        _, said = _said(workspace, "--data-timeout", "1500ms")
+    databases.source.execute(
+        "INSERT INTO orders SELECT n, 1, '2024-06-01'::timestamp + n * interval '1 s'"
+        " FROM generate_series(10, 300000) AS n"
+    )
+    _, said = _said(workspace, "--data-timeout", "200ms")
     assert said["data"]["finished"] is False
-    assert said["data"]["seconds"] < 10
+    assert said["data"]["seconds"] < 5
     told = [each for each in said["findings"] if each["name"] == "data_not_finished"]
-    assert {(each["severity"], each["subject"]) for each in told} >= {("warning", "source public.users")}
+    assert {(each["severity"], each["subject"]) for each in told} >= {("warning", "source public.orders")}
     assert all("because the time for --data was up" in each["sentence"] for each in told)
-    sizes = {table["source"]: table["rows"] for table in said["data"]["tables"]}
-    assert sizes["public.users"] is None
+    unanswered = [
+        each
+        for table in said["data"]["tables"]
+        if table["source"] == "public.orders"
+        for each in table["questions"]
+        if each["rows"] is None
+    ]
+    assert unanswered
+    assert {each["why"] for each in unanswered} == {"the time for --data was up"}
+
+
+@pytest.mark.one_version
+def test_a_table_somebody_holds_is_passed_over(databases: Databases, workspace: Workspace) -> None:
+    databases.prepare(source=SOURCE, target=TARGET)
+    _publish(databases)
+    _fill(databases)
+    with databases.source.connect(autocommit=False) as holder:
+        holder.execute("LOCK TABLE log IN ACCESS EXCLUSIVE MODE")
+        _, said = _said(workspace)
+    (told,) = (each for each in said["findings"] if each["name"] == "data_not_finished")
+    assert (told["severity"], told["subject"]) == ("warning", "source public.log")
+    assert "somebody holds a lock on the table" in told["sentence"]
+    assert {table["source"]: table["rows"] for table in said["data"]["tables"]}["public.users"] == len(WRONG) + 1
 
 
 @pytest.mark.one_version

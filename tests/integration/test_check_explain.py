@@ -122,3 +122,22 @@ def test_a_mapping_that_is_refused_explains_nothing(databases: Databases, worksp
     answer = workspace.run("check", "--explain", "app.accounts")
     assert answer.returncode == 78
     assert "source_column_unused" in answer.stdout
+
+
+def test_a_split_tells_where_the_rest_of_a_row_goes(databases: Databases, workspace: Workspace) -> None:
+    databases.prepare(
+        source="CREATE TABLE users (id int PRIMARY KEY, name text, bio text)",
+        target="CREATE TABLE users (id int PRIMARY KEY, name text);"
+        "CREATE TABLE profiles (user_id int PRIMARY KEY REFERENCES users, bio text)",
+    )
+    databases.publish("public.users")
+    workspace.write(
+        "version: 1\ntables:\n  public.users: {from: public.users, drop: [bio]}\n"
+        "  public.profiles: {from: public.users, columns: {user_id: id, bio: bio}, only: true}\n"
+    )
+    (users,) = _explained(workspace, "users")["sources"]
+    assert users["left_behind"] == [{"column": "bio", "why": "goes to public.profiles"}]
+    answer = workspace.run("check", "--data", "--json")
+    said = json.loads(answer.stdout)
+    assert (answer.returncode, said["data"]["finished"]) == (0, True)
+    assert [table["questions"] for table in said["data"]["tables"]] == [[], []]  # nobody is an orphan of itself

@@ -229,8 +229,10 @@ def _examined(
     servers: list[Remark], compiled: tuple[Finding, ...], tables: list[Remark], plan: Plan | None, replica_role: bool
 ) -> Examined:
     """Errors first; among equals servers, mapping, tables: the order in which a person would mend them."""
+    # The tables of a split say the same of their source.
+    found = [*(each.finding for each in servers), *compiled, *(each.finding for each in tables)]
     findings = sorted(
-        [*(each.finding for each in servers), *compiled, *(each.finding for each in tables)],
+        dict.fromkeys(found),
         key=lambda finding: _ORDER[finding.severity],
     )
 

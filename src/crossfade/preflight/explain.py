@@ -6,7 +6,7 @@ The invariant: every column of the target table and every column of its sources 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from psycopg import sql
@@ -79,7 +79,7 @@ def _explained(table: TablePlan, plan: Plan, source: Table, target: Table, groun
         rows=_rows(table),
         keys=_keys(table),
         columns=tuple(columns),
-        left_behind=tuple(_left_behind(table, source)),
+        left_behind=tuple(_left_behind(table, source, [each for each in plan.tables if each.source == source.name])),
         select=_select(table, effects),
     )
 
@@ -121,9 +121,14 @@ def _keys(table: TablePlan) -> str:
     return f"{found}." if table.key_is_unique else f"{found}; no unique index of the target covers them (slow)."
 
 
-def _left_behind(table: TablePlan, source: Table) -> Iterator[tuple[str, str]]:
+def _left_behind(table: TablePlan, source: Table, split: Sequence[TablePlan]) -> Iterator[tuple[str, str]]:
     for column in sorted(source.columns, key=lambda column: column.number):
-        if column.name not in table.used:
+        elsewhere = [str(each.target) for each in split if column.name in each.used]
+        if column.name in table.used:
+            continue
+        if elsewhere:
+            yield column.name, f"goes to {', '.join(elsewhere)}"
+        else:
             yield column.name, "generated; PostgreSQL does not send it" if column.is_generated else "dropped"
 
 

@@ -18,7 +18,7 @@ from typing import Final
 import psycopg
 
 from crossfade.events import Listener, Note
-from crossfade.faults import Locked, Refused, Unreachable
+from crossfade.faults import Locked, Misconfigured, Refused, Unreachable
 from crossfade.lsn import Lsn
 from crossfade.session.connect import Connection, server_fault
 
@@ -72,8 +72,17 @@ class SlotState:
 
 
 async def identify_system(connection: Connection) -> System:
-    """On a replication connection."""
-    cursor = await connection.execute("IDENTIFY_SYSTEM")
+    """On a replication connection. Raises `Misconfigured` where a pooler made an ordinary one of it (B18)."""
+    try:
+        cursor = await connection.execute("IDENTIFY_SYSTEM")
+    except psycopg.errors.SyntaxError:
+        raise Misconfigured(
+            "What answers is no replication connection: something between us and the server (PgBouncer or the like)"
+            " swallowed the request for one (B18).",
+            where="source",
+            means="Nothing was changed.",
+            do="Let source.dsn name the PostgreSQL server itself.",
+        ) from None
     row = await cursor.fetchone()
     assert row is not None
     return System(str(row[0]), int(str(row[1])), str(row[3]))

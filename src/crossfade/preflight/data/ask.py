@@ -69,7 +69,10 @@ class Answers:
 
 
 LOST: Final = "the connection to the source was lost"
+LOCKED: Final = "somebody holds a lock on the table"
 TIME_IS_UP: Final = "the time for --data was up"
+# What is no single question's fault, so that asking them one by one would not help.
+_OF_NO_ONE: Final = frozenset({LOST, LOCKED, TIME_IS_UP})
 
 
 class Asker:
@@ -105,7 +108,7 @@ class Asker:
             sql.SQL(", ").join([sql.SQL("count(*)"), *counts, *sizes]), survey.rows
         )
         row, why = await self._row(query)
-        if row is None and why != TIME_IS_UP and len(questions) + len(sizes) > 1:
+        if row is None and why not in _OF_NO_ONE and len(questions) + len(sizes) > 1:
             # One of them the server could not evaluate: which one?
             for question in questions:
                 await self._alone(survey, question)
@@ -184,7 +187,7 @@ class Asker:
         except psycopg.errors.QueryCanceled:
             return None, TIME_IS_UP
         except psycopg.errors.LockNotAvailable:
-            return None, "somebody holds a lock on the table"
+            return None, LOCKED
         except psycopg.Error as error:
             if self._is_lost():
                 return None, LOST

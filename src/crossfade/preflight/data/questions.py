@@ -340,6 +340,8 @@ def _is_held_by_source(key: ForeignKey, child: TablePlan, parent: TablePlan, sou
     child_of = {column.target.name: column.source.name for column in child.columns if column.source is not None}
     parent_of = {column.target.name: column.source.name for column in parent.columns if column.source is not None}
     wanted = {(child_of.get(a), parent_of.get(b)) for a, b in zip(key.columns, key.referenced_columns, strict=True)}
+    if child.source == parent.source and all(ours == theirs for ours, theirs in wanted):
+        return True  # two targets of one source row
     table = source.tables.get(child.source)
     return table is not None and any(
         other.is_validated

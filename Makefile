@@ -26,7 +26,7 @@ MODES   ?= exact tiny huge text sets
 EXAMPLES ?= 5000
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test test-unit test-matrix test-modes agree native chaos memory tpcb bench lint format sql clean
+.PHONY: help venv demo test test-unit test-matrix test-modes agree native chaos memory tpcb bench lint format sql schema clean
 
 help: ## this list
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' Makefile
@@ -101,6 +101,9 @@ format: $(STAMP) ## let ruff put it right
 
 sql: $(STAMP) ## write deploy/sql/state.sql anew from the daemon's own schema
 	$(BIN)/python -m tests.servers.psql
+
+schema: $(STAMP) ## write docs/schema anew: both files' JSON Schemas, for editors
+	$(BIN)/python -m tests.schemas
 
 clean: ## remove what these commands made
 	rm -rf $(VENV) .servers build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache src/*.egg-info src/crossfade/wire/*.so src/crossfade/wire/*.c

@@ -19,9 +19,21 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Final, Literal, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    GetCoreSchemaHandler,
+    GetJsonSchemaHandler,
+    SecretStr,
+    ValidationError,
+    WithJsonSchema,
+    model_validator,
+)
 from pydantic.fields import FieldInfo
-from pydantic_core import ErrorDetails, PydanticCustomError
+from pydantic.json_schema import JsonSchemaValue
+from pydantic_core import CoreSchema, ErrorDetails, PydanticCustomError, core_schema
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from crossfade.faults import Misconfigured
@@ -34,7 +46,8 @@ _LARGEST_MIB: Final = 1  # of the configuration
 _LARGEST_SECRET: Final = 1024 * 1024  # bytes
 _RUN_SECRETS: Final = Path("/run/secrets")
 
-_DURATION: Final = re.compile(r"(\d{1,9}(?:\.\d{1,6})?)\s*(ms|s|m|h)")
+DURATION_PATTERN: Final = r"(\d{1,9}(?:\.\d{1,6})?)\s*(ms|s|m|h)"
+_DURATION: Final = re.compile(DURATION_PATTERN)
 _SECONDS: Final[Mapping[str, float]] = {"ms": 0.001, "s": 1, "m": 60, "h": 3600}
 _SIZE: Final = re.compile(r"(\d{1,12})\s*(KiB|MiB|GiB)")
 _BYTES: Final[Mapping[str, int]] = {"KiB": 1024, "MiB": 1024**2, "GiB": 1024**3}
@@ -66,24 +79,40 @@ def _no_truth_value(value: object) -> object:
     return value
 
 
+_LISTEN: Final = r"(?:\[[0-9A-Fa-f:.]+\]|[^\s:\[\]]+):(\d{1,5})"
+_LISTEN_SCHEMA: Final = {
+    "type": "string",
+    "pattern": f"^(?:{_LISTEN})?$",
+    "description": 'Where HTTP is served, host:port; "" for nowhere.',
+}
+
+
 def _check_listen(value: object) -> object:
     if value == "":
         return value
-    match = re.fullmatch(r"(?:\[[0-9A-Fa-f:.]+\]|[^\s:\[\]]+):(\d{1,5})", value) if isinstance(value, str) else None
+    match = re.fullmatch(_LISTEN, value) if isinstance(value, str) else None
     if match is None or int(match[1]) > 65535:  # the largest TCP port
         raise PydanticCustomError("listen", 'expected host:port such as "127.0.0.1:9810", or "" for none')
     return value
 
 
-def _matching(pattern: str, sentence: str) -> BeforeValidator:
+@dataclass(frozen=True, slots=True)
+class _Matching:
     """A text that fits the pattern; the sentence says what is expected."""
 
-    def check(value: object) -> object:
-        if not isinstance(value, str) or re.fullmatch(pattern, value) is None:
-            raise PydanticCustomError("pattern", "expected {sentence}", {"sentence": sentence})
-        return value
+    pattern: str
+    sentence: str
 
-    return BeforeValidator(check)
+    def __get_pydantic_core_schema__(self, source: object, handler: GetCoreSchemaHandler) -> CoreSchema:
+        return core_schema.no_info_before_validator_function(self._check, handler(source))
+
+    def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
+        return {**handler(schema), "pattern": f"^(?:{self.pattern})$", "description": f"Expected: {self.sentence}."}
+
+    def _check(self, value: object) -> object:
+        if not isinstance(value, str) or re.fullmatch(self.pattern, value) is None:
+            raise PydanticCustomError("pattern", "expected {sentence}", {"sentence": self.sentence})
+        return value
 
 
 def _check_dsn(value: object) -> object:
@@ -95,7 +124,11 @@ def _check_dsn(value: object) -> object:
 
 
 Duration = Annotated[timedelta, BeforeValidator(parse_duration)]
-Size = Annotated[int, BeforeValidator(_parse_size)]
+_SIZE_SCHEMA: Final = {
+    "anyOf": [{"type": "integer", "minimum": 0}, {"type": "string", "pattern": f"^(?:{_SIZE.pattern}|\\d+)$"}],
+    "description": 'Bytes as a number, or as "4 MiB".',
+}
+Size = Annotated[int, BeforeValidator(_parse_size), WithJsonSchema(_SIZE_SCHEMA)]
 Count = Annotated[int, BeforeValidator(_no_truth_value)]
 Dsn = Annotated[SecretStr, BeforeValidator(_check_dsn)]
 
@@ -116,11 +149,11 @@ class Stream(StrictModel):
     """What we own on the source, and how much of its changes is in memory at a time (bytes)."""
 
     slot: Annotated[
-        str, _matching(r"[a-z0-9_]{1,63}", "1 to 63 lower case letters, digits and _, as PostgreSQL requires of a slot")
+        str, _Matching(r"[a-z0-9_]{1,63}", "1 to 63 lower case letters, digits and _, as PostgreSQL requires of a slot")
     ] = "crossfade"
     # The second publication's name is seven characters longer and must fit 63 bytes as well.
     publication: Annotated[
-        str, _matching(r"[A-Za-z_][A-Za-z0-9_]{0,55}", "1 to 56 letters, digits and _, not a digit first")
+        str, _Matching(r"[A-Za-z_][A-Za-z0-9_]{0,55}", "1 to 56 letters, digits and _, not a digit first")
     ] = "crossfade"
     batch_bytes: Annotated[Size, Field(ge=1024, le=1024**3)] = 4 * 1024**2
     pipe_bytes: Annotated[Size, Field(ge=1024, le=16 * 1024**3)] = 8 * 1024**2
@@ -162,7 +195,7 @@ class Capacity(StrictModel):
 class Http(StrictModel):
     """`listen` "" switches the HTTP surface off."""
 
-    listen: Annotated[str, BeforeValidator(_check_listen)] = "127.0.0.1:9810"
+    listen: Annotated[str, BeforeValidator(_check_listen), WithJsonSchema(_LISTEN_SCHEMA)] = "127.0.0.1:9810"
 
 
 class Log(StrictModel):
@@ -187,7 +220,7 @@ class Settings(BaseSettings):
 
     name: Annotated[
         str,
-        _matching(
+        _Matching(
             r"[A-Za-z0-9][A-Za-z0-9_.-]{0,62}", "1 to 63 letters, digits, dots, _ and -, a letter or digit first"
         ),
     ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 
@@ -45,6 +46,9 @@ def test_both_files_are_written_and_hold_no_password(databases: Databases, works
     assert "CROSSFADE_SOURCE__DSN" in written[0]
     settings = load_settings(workspace.config, environment={}, run_secrets=Path("/nowhere"))
     assert settings.name == "shop"
+    for text, name in zip(written, ("crossfade.schema.json", "mapping.schema.json"), strict=True):
+        assert text.splitlines()[0].endswith(f"schema/{name}")
+        assert json.loads((workspace.folder / "schema" / name).read_text())["title"].startswith("crossfade")
     assert "user=crossfade" in settings.source.dsn.get_secret_value()
     spec = parse_mapping(written[1])
     assert set(spec.keyspaces) == {"account"}

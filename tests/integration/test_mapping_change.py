@@ -1,4 +1,4 @@
-"""Another mapping for a workflow that runs: what is free is accepted and recorded, the rest is refused with the reason."""
+"""Another mapping for a workflow that runs: what is free is accepted and recorded, the rest refused with the reason."""
 
 from __future__ import annotations
 

@@ -44,6 +44,11 @@ class Until(StrEnum):
     caught_up = "caught-up"
 
 
+class SchemaOf(StrEnum):
+    mapping = "mapping"
+    configuration = "configuration"
+
+
 class Goal(StrEnum):
     copied = "copied"
     caught_up = "caught-up"
@@ -139,6 +144,14 @@ def config_show(
     from crossfade.cli.config import show as call
 
     exits.finish(lambda: call(config, origin=origin, json_output=json_output))
+
+
+@app.command()
+def schema(which: Annotated[SchemaOf, typer.Argument(help="Of which file.")]) -> None:
+    """A JSON Schema for editors, of the mapping or the configuration."""
+    from crossfade.cli.schema import schema as call
+
+    exits.finish(lambda: call(which.value))
 
 
 @app.command()

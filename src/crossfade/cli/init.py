@@ -15,6 +15,7 @@ import psycopg
 
 from crossfade.catalog import Catalog
 from crossfade.cli import exits
+from crossfade.cli.schema import CONFIGURATION, CONFIGURATION_FILE, MAPPING, MAPPING_FILE, schema_text
 from crossfade.draft.configuration import End, configuration_text, secret_advice, workflow_name
 from crossfade.draft.proposal import Draft, draft
 from crossfade.draft.refresh import refresh, refreshed_text
@@ -28,6 +29,7 @@ from crossfade.session.introspect import read_catalog
 from crossfade.settings import load_settings
 
 _MAPPING: Final = "mapping.yaml"
+_SCHEMAS: Final = "schema"
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,10 +58,12 @@ def init(config: Path, wishes: Wishes) -> int:
         End(source.text, source.secrets),
         End(target.text, target.secrets),
         mapping=_MAPPING,
+        schema=f"{_SCHEMAS}/{CONFIGURATION_FILE}",
     )
     config.parent.mkdir(parents=True, exist_ok=True)
     _write(config, text)
-    _write(mapping, _with_zone(mapping_text(drafted), wishes.zone))
+    _write_mapping(mapping, drafted, wishes.zone)
+    _write_schema(config.parent, CONFIGURATION_FILE, CONFIGURATION)
     _say(drafted, [config, mapping], wishes)
     for side, dsn in (("source", source), ("target", target)):
         _tell_secrets(side, dsn)
@@ -72,7 +76,7 @@ def _mapping_only(config: Path, wishes: Wishes) -> int:
     dsns = settings.source.dsn.get_secret_value(), settings.target.dsn.get_secret_value()
     drafted = draft(*asyncio.run(_catalogs(*dsns)))
     settings.mapping.parent.mkdir(parents=True, exist_ok=True)
-    _write(settings.mapping, _with_zone(mapping_text(drafted), wishes.zone))
+    _write_mapping(settings.mapping, drafted, wishes.zone)
     _say(drafted, [settings.mapping], wishes)
     return exits.DONE
 
@@ -141,6 +145,19 @@ def _no_databases(config: Path) -> Fault:
         do="Give --source and --target, or CROSSFADE_SOURCE__DSN and CROSSFADE_TARGET__DSN in the environment"
         + (f" ({config} is there: without any of them its own are used)." if config.exists() else "."),
     )
+
+
+def _write_mapping(path: Path, drafted: Draft, zone: str) -> None:
+    _write(path, _with_zone(mapping_text(drafted, schema=f"{_SCHEMAS}/{MAPPING_FILE}"), zone))
+    _write_schema(path.parent, MAPPING_FILE, MAPPING)
+
+
+def _write_schema(folder: Path, name: str, which: str) -> None:
+    """For editors, where the first line of each file names it; one that is there stays."""
+    path = folder / _SCHEMAS / name
+    if not path.exists():
+        path.parent.mkdir(exist_ok=True)
+        _write(path, schema_text(which))
 
 
 def _write(path: Path, text: str) -> None:

@@ -98,16 +98,20 @@ def _assert_right(followed: Followed) -> None:
         ("SELECT id FROM words", "SELECT m.old FROM app.words t JOIN legacy.words m ON m.new = t.id"),
         (
             "SELECT id, boss FROM users",
-            ("SELECT m.old, b.old FROM app.users t JOIN crossfade.id_user m ON m.new = t.id"
-            " LEFT JOIN crossfade.id_user b ON b.new = t.boss"),
+            (
+                "SELECT m.old, b.old FROM app.users t JOIN crossfade.id_user m ON m.new = t.id"
+                " LEFT JOIN crossfade.id_user b ON b.new = t.boss"
+            ),
         ),
         ("SELECT id FROM small", "SELECT m.old FROM app.small t JOIN crossfade.id_small m ON m.new = t.id"),
         (
             "SELECT id, user_id, small_id, product_code, team_id::text, word_id FROM uses",
-            ("SELECT t.id, u.old, s.old, p.old, l.old::text, w.old FROM app.uses t"
-            " LEFT JOIN crossfade.id_user u ON u.new = t.user_id LEFT JOIN crossfade.id_small s ON s.new = t.small_id"
-            " LEFT JOIN crossfade.id_product p ON p.new = t.product_code"
-            " LEFT JOIN crossfade.id_team l ON l.new = t.team_id LEFT JOIN crossfade.id_word w ON w.new = t.word_id"),
+            (
+                "SELECT t.id, u.old, s.old, p.old, l.old::text, w.old FROM app.uses t"
+                " LEFT JOIN crossfade.id_user u ON u.new = t.user_id LEFT JOIN crossfade.id_small s ON s.new = t.small_id"
+                " LEFT JOIN crossfade.id_product p ON p.new = t.product_code"
+                " LEFT JOIN crossfade.id_team l ON l.new = t.team_id LEFT JOIN crossfade.id_word w ON w.new = t.word_id"
+            ),
         ),
     ):
         assert target(f"{there} ORDER BY 1") == source(f"{query} ORDER BY 1"), query

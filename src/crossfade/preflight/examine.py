@@ -181,7 +181,10 @@ async def _tables(intent: Intent, plan: Plan, source: _Source, target: _Target) 
     around_target = await _attempt(Side.TARGET, "", observe.target_natures(target.connection, plan, oids, asked))
     remarks.extend(each for each in (around_source, around_target) if isinstance(each, Remark))
     if not isinstance(around_source, Remark) and not isinstance(around_target, Remark):
-        remarks.extend(about_surroundings(intent, plan, source.facts, target.facts, around_source, around_target))
+        catalogs = (source.catalog, target.catalog)
+        remarks.extend(
+            about_surroundings(intent, plan, source.facts, target.facts, around_source, around_target, catalogs)
+        )
     return remarks
 
 

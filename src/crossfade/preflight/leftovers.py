@@ -20,7 +20,8 @@ from crossfade.preflight.remarks import Remark, Side, listed, literal, qualified
 def leftovers(plan: Plan, source: SourceNatures, target: TargetNatures) -> Iterator[Remark]:
     """Sequences behind columns we fill, sequences of nobody, large objects."""
     filled = {(table.target, column.target.name) for table in plan.tables for column in table.columns}
-    uses = [use for use in target.sequences if (use.table, use.column) in filled]
+    taken = {keyspace.taken_from for keyspace in plan.keyspaces.values()}  # moved by the ids that are taken from them
+    uses = [use for use in target.sequences if (use.table, use.column) in filled and use.sequence not in taken]
     if uses:
         yield remark(
             Side.TARGET,

@@ -46,6 +46,16 @@ class SequenceUse:
 
 
 @dataclass(frozen=True, slots=True)
+class IdSource:
+    """A sequence or table of the target that new ids are taken from. `may_use`: what `crossfade run` needs of it."""
+
+    name: TableName
+    is_sequence: bool
+    schema_usage: bool
+    may_use: bool
+
+
+@dataclass(frozen=True, slots=True)
 class PartitionedRoot:
     """How a partitioned table is divided: `strategy` r, l or h; `bounds` of its direct partitions in the server's
     words."""
@@ -95,5 +105,6 @@ class TargetNatures:
     collation: DatabaseCollation
     zones: tuple[ZoneAnswers, ...]
     sequences: tuple[SequenceUse, ...]
+    id_sources: tuple[IdSource, ...]
     partitioned: tuple[PartitionedRoot, ...]
     merging: tuple[tuple[TableName, str, str], ...]

@@ -18,6 +18,7 @@ from crossfade.catalog import TableName
 from crossfade.mapping.plan import Plan
 from crossfade.preflight.natures import (
     DatabaseCollation,
+    IdSource,
     PartitionedRoot,
     SequenceUse,
     SourceNatures,
@@ -57,6 +58,7 @@ async def target_natures(
         collation=(await _rows(connection, DatabaseCollation, _COLLATION))[0],
         zones=await _zones(connection, instants),
         sequences=tuple(await _rows(connection, _sequence, _SEQUENCES, tables)),
+        id_sources=tuple(await _rows(connection, _id_source, _ID_SOURCES, _taken_from(plan))),
         partitioned=tuple(await _rows(connection, _root, _PARTITIONED, tables)),
         merging=tuple(await _rows(connection, _merging, _MERGING, tables)),
     )
@@ -192,6 +194,30 @@ _SEQUENCES: Final = """
     JOIN pg_catalog.pg_attribute a ON a.attrelid = u.relation AND a.attnum = u.number
     WHERE s.relkind = 'S' AND c.oid = ANY (%(oids)s::oid[])
     ORDER BY 3, 4, 5
+    """
+
+
+def _taken_from(plan: Plan) -> Mapping[str, object]:
+    """Every keyspace's `from` on the target, as two lists."""
+    names = [keyspace.taken_from for keyspace in plan.keyspaces.values() if keyspace.taken_from is not None]
+    return {"schemas": [name.schema for name in names], "names": [name.name for name in names]}
+
+
+def _id_source(schema: str, name: str, *flags: bool) -> IdSource:
+    return IdSource(TableName(schema, name), *flags)
+
+
+# Only CASE keeps has_sequence_privilege() from being asked about a table.
+_ID_SOURCES: Final = """
+    SELECT DISTINCT n.nspname::text, c.relname::text, c.relkind = 'S',
+           pg_catalog.has_schema_privilege(n.oid, 'USAGE'),
+           CASE WHEN c.relkind = 'S' THEN pg_catalog.has_sequence_privilege(c.oid, 'USAGE')
+                ELSE pg_catalog.has_table_privilege(c.oid, 'SELECT') END
+    FROM ROWS FROM (pg_catalog.unnest(%(schemas)s::text[]), pg_catalog.unnest(%(names)s::text[]))
+         AS wanted(schema, name)
+    JOIN pg_catalog.pg_namespace n ON n.nspname = wanted.schema
+    JOIN pg_catalog.pg_class c ON c.relnamespace = n.oid AND c.relname = wanted.name
+    ORDER BY 1, 2
     """
 
 

@@ -15,6 +15,7 @@ from crossfade.catalog import TableName
 from crossfade.findings import Severity
 from crossfade.mapping.plan import OnTruncate, TablePlan
 from crossfade.preflight.facts import Role, SourceAccess, StateSchema, TargetAccess, TargetFacts
+from crossfade.preflight.natures import IdSource
 from crossfade.preflight.remarks import Remark, Side, listed, qualified, quoted, remark
 
 
@@ -71,6 +72,23 @@ def target(role: Role, access: Iterable[TargetAccess], written: dict[TableName, 
                     sql=[f"GRANT USAGE ON SEQUENCE {qualified(default.sequence)} TO {quoted(role.name)};"],
                 )
     yield from _hidden(Side.TARGET, role, (each.table for each in tables if each.rows_hidden))
+
+
+def id_sources(role: Role, sources: Iterable[IdSource]) -> Iterator[Remark]:
+    """Sequences and tables that new ids are taken from."""
+    found = list(sources)
+    yield from _schemas(Side.TARGET, role, (each.name for each in found if not each.schema_usage))
+    for each in found:
+        if not each.may_use:
+            what, privilege = ("sequence", "USAGE") if each.is_sequence else ("table", "SELECT")
+            yield remark(
+                Side.TARGET,
+                Severity.ERROR,
+                "id_source_privilege_missing",
+                f"target {each.name}",
+                f"New ids are taken from this {what}, which our role may not use.",
+                sql=[f"GRANT {privilege} ON {what.upper()} {qualified(each.name)} TO {quoted(role.name)};"],
+            )
 
 
 def state(facts: TargetFacts) -> Iterator[Remark]:

@@ -24,6 +24,7 @@ from crossfade.preflight import (
     slots,
     tables,
     types,
+    uniqueness,
     zones,
 )
 from crossfade.preflight.facts import SourceAccess, SourceFacts, TargetAccess, TargetFacts
@@ -110,9 +111,15 @@ def about_surroundings(
     target: TargetFacts,
     around_source: SourceNatures,
     around_target: TargetNatures,
+    catalogs: tuple[Catalog, Catalog],
 ) -> Iterator[Remark]:
-    """What the tables stand on: types, collations, zones, partitions, space; and what is not replicated."""
+    """What the tables stand on: types, collations, zones, partitions, space; and what is not replicated.
+
+    `catalogs` are the source's and the target's.
+    """
+    yield from rights.id_sources(target.role, around_target.id_sources)
     yield from types.types(plan, around_source, around_target)
+    yield from uniqueness.uniqueness(plan, *catalogs)
     yield from types.collations(plan, around_source, around_target)
     asked = zones.instants(plan)
     yield from zones.zones(Side.SOURCE, asked, around_source.zones)

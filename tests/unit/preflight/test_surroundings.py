@@ -47,6 +47,7 @@ def target(
         collation=collation,
         zones=(),
         sequences=sequences,
+        id_sources=(),
         partitioned=() if root is None else (root,),
         merging=(),
     )

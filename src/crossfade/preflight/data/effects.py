@@ -77,6 +77,8 @@ _NEW_IDS: Final[Mapping[Strategy, str]] = {
     Strategy.UUID7: "a random uuid that is ordered by time",
     Strategy.UUID4: "a random uuid",
     Strategy.UUID5: "a uuid made of the old id, always the same",
+    Strategy.SEQUENCE: "the next number of {}",
+    Strategy.TABLE: "the one that {} has for it",
 }
 
 
@@ -97,7 +99,7 @@ def _remapped(source: Column, target: Column, keyspace: Keyspace) -> Effect:
                 Misfit(f"outside the range of {target.type_name} once {keyspace.by} is added", where, "bigint")
             )
     else:
-        made = _NEW_IDS.get(keyspace.strategy, "a new id")
+        made = _NEW_IDS[keyspace.strategy].format(keyspace.taken_from)
     words = (
         f"the new id of {source.name} in ids.{keyspace.name} ({keyspace.owner}.{keyspace.column}): {made}; NULL stays"
         " NULL"

@@ -16,7 +16,7 @@ from psycopg import sql
 
 from crossfade.catalog import Catalog, ForeignKey, Key, Table, TableName
 from crossfade.findings import Severity
-from crossfade.mapping.plan import Const, OnOrphan, Plan, Remap, TablePlan
+from crossfade.mapping.plan import Const, OnOrphan, Plan, Remap, Strategy, TablePlan
 from crossfade.preflight.data.clauses import Clause, ClauseKind, holds, row_of_target, value_of
 from crossfade.preflight.data.effect import Effect, of_source
 from crossfade.preflight.data.effects import effect
@@ -303,6 +303,8 @@ def _orphans(
         if not isinstance(rule, Remap) or from_column is None or column.target.name in told:
             continue
         keyspace = plan.keyspaces.get(rule.keyspace)
+        if keyspace is not None and keyspace.strategy is Strategy.TABLE and table.owns == keyspace.name:
+            yield Blind(f"target {keyspace.taken_from}", f"whether each id of {keyspace.owner} has a new one there")
         if keyspace is None or _refers(table.source, from_column.name, keyspace.owner, keyspace.column, source):
             continue
         allocates = table.policies.orphan_id is OnOrphan.ALLOCATE

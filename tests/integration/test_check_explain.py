@@ -100,6 +100,76 @@ def test_the_sql_means_what_crossfade_does(databases: Databases, workspace: Work
     ]
 
 
+RULES_SOURCE = """
+    CREATE TYPE mood AS ENUM ('happy', 'sad');
+    CREATE TABLE t (
+        id int PRIMARY KEY, later timestamp, earlier timestamp, plan int, kind char(3), mood mood, flag int,
+        yes boolean, day timestamp, cut text, pad char(6), whole numeric, rough double precision, small numeric,
+        cents timestamp
+    );
+    INSERT INTO t VALUES
+        (1, '2024-11-03 01:30', '2024-11-03 01:30', 1, 'a', 'happy', 1, true, '2024-01-01 23:59', 'abcdefg', 'ab', 2.5,
+         2.5, 1.005, '2024-01-01 00:00:00.5'),
+        (2, '2024-03-10 02:30', '2024-03-10 02:30', 2, 'b', 'sad', 0, false, 'infinity', '', '', -2.5, -3.5, -1.005,
+         '2024-01-01 00:00:01.5'),
+        (3, 'infinity', '-infinity', 9, 'x', NULL, NULL, NULL, '0001-01-01 BC', 'äöü€𝄞x', 'ä€x', 0.5, 0.5, 'NaN',
+         'infinity'),
+        (4, '1883-11-18 12:00', '1883-11-18 12:00', NULL, NULL, NULL, 7, NULL, NULL, NULL, NULL, NULL, NULL, NULL,
+         NULL),
+        (5, '2050-11-06 01:59:59.999999', '2050-11-06 01:59:59.999999', 1, 'a', 'sad', -1, true, '2024-02-29', 'x ',
+         'x', 1e3, 1e3, 99.994, '1999-12-31 23:59:59.5')
+"""
+RULES_TARGET = """
+    CREATE TABLE t (
+        id bigint PRIMARY KEY, later timestamptz, earlier timestamptz, plan text, kind text, mood text, flag boolean,
+        yes text, day date, cut varchar(5), pad varchar(4), whole int, rough int, small numeric(4, 2),
+        cents timestamp(0)
+    )
+"""
+RULES = """
+version: 1
+schemas: {public: public}
+tables:
+  public.t:
+    columns:
+      later: {timezone: America/New_York}
+      earlier: {timezone: America/New_York, ambiguous: earlier}
+      plan: {values: {1: free, 2: pro}, otherwise: {const: none}}
+      kind: {values: {a: first, b: null}, otherwise: null}
+      mood: {values: {happy: "it's \\"fine\\"", sad: bad}}
+      flag: {cast: lossy}
+      day: {cast: lossy}
+      cut: {cast: lossy}
+      pad: {cast: lossy}
+      whole: {cast: lossy}
+      rough: {cast: lossy}
+      small: {cast: lossy}
+      cents: {cast: lossy}
+"""
+
+
+def test_the_sql_of_every_rule_gives_what_the_copy_wrote(databases: Databases, workspace: Workspace) -> None:
+    """The statements by which --data judges are these very expressions."""
+    databases.prepare(source=RULES_SOURCE, target=RULES_TARGET)
+    databases.publish("public.t")
+    workspace.write(RULES)
+    (source,) = _explained(workspace, "t")["sources"]
+    answer = workspace.run("run", "--until", "caught-up")
+    assert answer.returncode == 0, answer.stderr
+    names = [column["name"] for column in source["columns"]]
+    types = {column["name"]: column["type"] for column in source["columns"]}
+    select = source["select"].removesuffix(";")
+    pinned = {"TimeZone": "UTC", "DateStyle": "ISO"}
+    for name in names:
+        with databases.source.connect(**pinned) as connection:
+            said = connection.execute(
+                f'SELECT "{name}"::{types[name]}::text FROM ({select}) AS s ORDER BY s.id'.encode()
+            ).fetchall()
+        with databases.target.connect(**pinned) as connection:
+            wrote = connection.execute(f'SELECT "{name}"::text FROM t ORDER BY t.id'.encode()).fetchall()
+        assert said == wrote, name
+
+
 def test_for_a_person(databases: Databases, workspace: Workspace) -> None:
     _prepared(databases, workspace)
     answer = workspace.run("check", "--explain", "app.orders")

@@ -113,11 +113,10 @@ def _local_time(source: Column, rule: LocalTime) -> Effect:
     instant = sql.SQL("{} AT TIME ZONE {}").format(local, zone)
     overlap = _guarded(local, _overlap(local, rule.zone))
     gap = _guarded(local, sql.SQL("({} AT TIME ZONE {}) <> {}").format(instant, zone, local))
-    value: sql.Composable = sql.SQL("CASE WHEN {} THEN {} END").format(_inside(local), instant)
+    value: sql.Composable = sql.SQL("CASE WHEN {} THEN {} END").format(_convertible(local), instant)
     shown: sql.Composable = instant
     if rule.ambiguous is Ambiguous.EARLIER:
-        value = _earlier(local, rule.zone)
-        shown = sql.SQL("{} /* the earlier of two moments, where clocks were set back */").format(instant)
+        shown = value = _earlier(local, rule.zone)
     refused: list[Misfit] = []
     noted: list[Remarkable] = []
     for where, words, is_refused in (
@@ -153,6 +152,11 @@ def _inside(local: sql.Composable) -> sql.Composable:
     return sql.SQL("{0} BETWEEN {1}::timestamp AND {2}::timestamp").format(
         local, sql.Literal(_EARLIEST), sql.Literal(_LATEST)
     )
+
+
+def _convertible(local: sql.Composable) -> sql.Composable:
+    """Infinities stay what they are, and are neither in a gap nor in an overlap."""
+    return sql.SQL("{} OR NOT pg_catalog.isfinite({})").format(_inside(local), local)
 
 
 def _guarded(local: sql.Composable, predicate: sql.Composable) -> sql.Composable:
@@ -193,7 +197,7 @@ def _earlier(local: sql.Composable, zone: str) -> sql.Composable:
         for moment in _moments_before(local, zone)
     ]
     return sql.SQL("CASE WHEN NOT ({}) THEN NULL {} ELSE {} AT TIME ZONE {} END").format(
-        _inside(local), sql.SQL(" ").join(arms), local, sql.Literal(zone)
+        _convertible(local), sql.SQL(" ").join(arms), local, sql.Literal(zone)
     )
 
 

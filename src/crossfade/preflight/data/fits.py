@@ -137,7 +137,7 @@ def _digits(value: sql.Composable, source: Column, target: Column, _: Ground) ->
 
 
 def _labels(value: sql.Composable, source: Column, target: Column, _: Ground) -> Iterator[Misfit]:
-    if target.type_kind != "e" or set(source.labels or ("",)) <= set(target.labels):
+    if target.type_kind != "e" or (source.type_kind == "e" and set(source.labels) <= set(target.labels)):
         return
     where = sql.SQL("{}::text <> ALL ({}::text[])").format(value, sql.Literal(list(target.labels)))
     yield Misfit(f"no label of {target.type_name}", where)

@@ -382,3 +382,27 @@ def test_value_maps_and_conversions_are_looked_through(databases: Databases, wor
         ("pro", "x"),
         ("free", "y"),
     ]
+
+
+@pytest.mark.one_version
+def test_F27_names_that_must_be_quoted(databases: Databases, workspace: Workspace) -> None:
+    table = """CREATE TABLE "we""ird %s {{x}}" ("i'd {{}}" int PRIMARY KEY, "a ""b"" %(c)s" {0}, "t" text)"""
+    databases.prepare(
+        source=table.format("text") + """; INSERT INTO "we""ird %s {x}" VALUES (1, 'longer', '%s'), (2, NULL, '{}')""",
+        target=table.format('varchar(3) NOT NULL CHECK ("a ""b"" %(c)s" <> \'{}%s\')')
+        + """; CREATE UNIQUE INDEX ON "we""ird %s {x}" (lower(t))""",
+    )
+    databases.publish('"we""ird %s {x}"')
+    _, said = _said(workspace, mapping="version: 1\nschemas: {public: public}\n")
+    assert said["data"]["finished"], said["findings"]
+    (found,) = said["data"]["tables"]
+    assert {each["name"]: each["samples"] for each in found["questions"] if each["rows"]} == {
+        "data_null": [{"i'd {}": "2"}],
+        "data_does_not_fit": [{"i'd {}": "1"}],
+    }
+    assert {each["name"] for each in found["questions"]} >= {"data_refused_by_check", "data_duplicate"}
+    for each in said["findings"]:
+        if each["name"] in {"data_null", "data_does_not_fit"}:
+            assert len(databases.source.execute(each["remedy"].splitlines()[-1])) == 1
+    explained = json.loads(workspace.run("check", "--explain", 'public.we"ird %s {x}', "--json").stdout)
+    assert len(databases.source.execute(explained["sources"][0]["select"])) == 2

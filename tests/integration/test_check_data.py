@@ -406,3 +406,18 @@ def test_F27_names_that_must_be_quoted(databases: Databases, workspace: Workspac
             assert len(databases.source.execute(each["remedy"].splitlines()[-1])) == 1
     explained = json.loads(workspace.run("check", "--explain", 'public.we"ird %s {x}', "--json").stdout)
     assert len(databases.source.execute(explained["sources"][0]["select"])) == 2
+
+
+@pytest.mark.one_version
+def test_D4_keys_that_may_be_stored_out_of_line(databases: Databases, workspace: Workspace) -> None:
+    table = "CREATE TABLE t (id text PRIMARY KEY, n int); ALTER TABLE t ALTER id SET STORAGE EXTERNAL;"
+    databases.prepare(source=f"{table} INSERT INTO t VALUES ('short', 1), ('x' || repeat('y', 2100), 2)", target=table)
+    databases.publish("public.t")
+    mapping = "version: 1\nschemas: {public: public}\n"
+    code, said = _said(workspace, mapping=mapping)
+    assert code == 0
+    (told,) = (each for each in said["findings"] if each["name"] == "data_wide_key")
+    assert "1 row of public.t holds more than 2000 bytes in id" in told["sentence"]
+    assert "y" * 200 not in told["sentence"]
+    databases.source.execute(told["remedy"].splitlines()[1])
+    assert "data_wide_key" not in {each["name"] for each in _said(workspace, mapping=mapping)[1]["findings"]}

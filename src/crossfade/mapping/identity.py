@@ -188,7 +188,7 @@ def _check_leaves(pair: Pair, collect: Collector) -> bool:
 def _warn_of_wide(pair: Pair, names: tuple[str, ...], collect: Collector) -> None:
     for name in names:
         column = pair.source.column(name)
-        if column is not None and _may_be_toasted(column):
+        if column is not None and may_be_toasted(column):
             collect.warning(
                 "identity_wide",
                 f"source {pair.source.name}",
@@ -199,7 +199,8 @@ def _warn_of_wide(pair: Pair, names: tuple[str, ...], collect: Collector) -> Non
             )
 
 
-def _may_be_toasted(column: Column) -> bool:
+def may_be_toasted(column: Column) -> bool:
+    """Whether a value of it may be so long that it is stored out of line, and left out of an UPDATE's old key (D4)."""
     if column.storage not in _TOASTED or column.base_type in _NARROW or column.type_kind in "erm":
         return False
     limit = length_limit(column)

@@ -16,6 +16,7 @@ from psycopg import sql
 
 from crossfade.catalog import Catalog, ForeignKey, Key, Table, TableName
 from crossfade.findings import Severity
+from crossfade.mapping.identity import may_be_toasted
 from crossfade.mapping.plan import Const, OnOrphan, Plan, Remap, Strategy, TablePlan
 from crossfade.preflight.data.clauses import Clause, ClauseKind, holds, row_of_target, value_of
 from crossfade.preflight.data.effect import Effect, of_source
@@ -34,6 +35,8 @@ _SIZED: Final[Mapping[str, str]] = {
     "tsvector": "pg_column_size",
     "hstore": "pg_column_size",
 }
+# A row of more than this is made smaller by storing its longest values out of line.
+_INLINE_BYTES: Final = 2000
 
 
 class How(enum.Enum):
@@ -123,6 +126,7 @@ def _survey(
     blind: list[Blind] = []
     questions += _nulls(table, effects)
     questions += _misfits(table, effects)
+    questions += _wide_keys(table)
     for made in (
         _duplicates(table, from_table, to_table, effects),
         _orphans(table, plan, source, effects, ground, replica_role=replica_role),
@@ -218,6 +222,26 @@ def _misfits(table: TablePlan, effects: Mapping[str, Effect]) -> Iterator[Questi
                 f"hold {noted.words} {where}",
                 "Nothing, if the mapping's choice for them (ambiguous, nonexistent) is the right one.",
                 noted.where,
+            )
+
+
+def _wide_keys(table: TablePlan) -> Iterator[Question]:
+    if table.identity_is_full or table.append_only:
+        return
+    for column in table.source_columns:
+        if column.name in table.identity and may_be_toasted(column):
+            yield Question(
+                "data_wide_key",
+                How.IN_PASSING,
+                Severity.WARNING,
+                (column.name,),
+                f"hold more than {_INLINE_BYTES} bytes in {column.name}, which identifies rows: where such a value is"
+                " stored out of line, an UPDATE does not say which row it changed, and the stream stops (D4)",
+                "As the table's owner, at the price of more WAL:\n"
+                f"ALTER TABLE {qualified(table.source)} REPLICA IDENTITY FULL;",
+                sql.SQL("pg_catalog.pg_column_size({}) > {}").format(
+                    of_source(column.name), sql.Literal(_INLINE_BYTES)
+                ),
             )
 
 

@@ -22,7 +22,7 @@ from crossfade import statements
 from crossfade.catalog import TableName
 from crossfade.copy.lines import give_up
 from crossfade.faults import RowRefused
-from crossfade.mapping.plan import Keyspace, OnOrphan, Plan, Remap, TablePlan
+from crossfade.mapping.plan import Keyspace, OnOrphan, Plan, TablePlan, keyspaces_of
 from crossfade.session.connect import Connection, connect, server_fault
 from crossfade.source.snapshot import Snapshot, enter
 from crossfade.target import idmap, setforms
@@ -149,7 +149,7 @@ def passing(plan: Plan, waits: Mapping[TableName, set[TableName]], empty: set[st
         if plan.keyspaces[table.owns].taken_from is not None:
             continue  # made elsewhere: they must be fetched before they can be given
         column = plan.keyspaces[table.owns].column
-        fed = [each.source for each in table.columns if each.rule == Remap(table.owns)]
+        fed = [each.source for each in table.columns if table.owns in keyspaces_of(each.rule)]
         if len(fed) != 1 or fed[0] is None or fed[0].name != column:
             continue
         others = [each.target for each in plan.tables if each is not table and _refers(each, table.owns)]
@@ -178,7 +178,7 @@ async def _constraints(connection: Connection, name: str) -> dict[str, str]:
 
 
 def _refers(table: TablePlan, keyspace: str) -> bool:
-    return any(column.rule == Remap(keyspace) for column in table.columns)
+    return any(keyspace in keyspaces_of(column.rule) for column in table.columns)
 
 
 def _reaches(waits: Mapping[TableName, set[TableName]], start: TableName, goal: TableName) -> bool:

@@ -7,50 +7,20 @@ rule it returns has been compared with both columns, and whatever is wrong with 
 from __future__ import annotations
 
 import dataclasses
-from dataclasses import dataclass
 
 from crossfade.catalog import Column
 from crossfade.mapping.casts import cast
 from crossfade.mapping.collect import Collector
 from crossfade.mapping.conversions import INTEGERS, Fit, Verdict, time_zone_verdict
+from crossfade.mapping.feeds import Feed
+from crossfade.mapping.idrules import RemapArray, RemapBy, RemapPaths
+from crossfade.mapping.innerids import compile_inner
 from crossfade.mapping.keyspaces import Keyspaces, check_remapped
-from crossfade.mapping.pairs import Pair
 from crossfade.mapping.places import Place, did_you_mean
 from crossfade.mapping.plan import LocalTime, Remap, Rule, Verbatim
 from crossfade.mapping.rules import Lossy, ValueMap
-from crossfade.mapping.spec import ColumnSpec, Written
+from crossfade.mapping.spec import Written
 from crossfade.mapping.spellings import printed, unfit
-
-
-@dataclass(frozen=True, slots=True)
-class Feed:
-    """One source column and the target column it feeds; `entry` is what the mapping says of them, if it does."""
-
-    pair: Pair
-    source: Column
-    target: Column
-    entry: ColumnSpec | None
-
-    @property
-    def place(self) -> Place:
-        return self.entry.place if self.entry is not None else self.pair.place
-
-    def at(self, path: str) -> Place:
-        """Where something of the entry was written."""
-        return self.entry.at(path) if self.entry is not None else self.pair.place
-
-    @property
-    def fed_by(self) -> str:
-        """The source column, for people."""
-        return f"{self.pair.source.name}.{self.source.name}"
-
-    @property
-    def feeds(self) -> str:
-        """The target column, for people."""
-        return f"{self.pair.target.name}.{self.target.name}"
-
-    def __str__(self) -> str:
-        return f"{self.fed_by} to {self.feeds}"
 
 
 def compile_rule(feed: Feed, keyspaces: Keyspaces, collect: Collector) -> Rule | None:
@@ -59,9 +29,13 @@ def compile_rule(feed: Feed, keyspaces: Keyspaces, collect: Collector) -> Rule |
     match written:
         case None:
             return None
+        case Remap(keyspace) if feed.source.base_type.endswith("[]"):
+            return compile_inner(feed, RemapArray(keyspace), keyspaces, collect)
         case Remap():
             _check_remap(feed, written, keyspaces, collect)
             return written
+        case RemapPaths() | RemapBy():
+            return compile_inner(feed, written, keyspaces, collect)
         case LocalTime():
             _tell(feed, time_zone_verdict(feed.source, feed.target), keyspaces, collect)
             return written

@@ -9,7 +9,9 @@ from __future__ import annotations
 
 from crossfade.catalog import Column, Table
 from crossfade.mapping.collect import Collector, quoted, sql_name
-from crossfade.mapping.columnrules import Feed, compile_rule
+from crossfade.mapping.columnrules import compile_rule
+from crossfade.mapping.feeds import Feed
+from crossfade.mapping.idrules import RemapBy
 from crossfade.mapping.keyspaces import Keyspaces
 from crossfade.mapping.pairs import Pair
 from crossfade.mapping.places import Place, did_you_mean
@@ -61,6 +63,8 @@ def compile_columns(
             source = pair.source.column((entry.source if entry is not None else None) or target.name)
         if source is not None and (entry is None or not isinstance(entry.rule, Const)):
             reached.add(source.name)
+        if entry is not None and isinstance(entry.rule, RemapBy):
+            reached.add(entry.rule.by)
         if entry is None and (source is None or target.is_generated):
             if source is not None and not source.is_generated:
                 _feeds_generated(pair, source, target, pair.place, collect)

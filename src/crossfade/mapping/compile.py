@@ -20,7 +20,7 @@ from crossfade.mapping.keyspaces import Keyspaces, compile_keyspaces
 from crossfade.mapping.meaning import meaning_hash
 from crossfade.mapping.pairs import Pair, pair_tables
 from crossfade.mapping.places import Place
-from crossfade.mapping.plan import Plan, Remap, TablePlan
+from crossfade.mapping.plan import Plan, TablePlan, keyspaces_of
 from crossfade.mapping.spec import Spec
 from crossfade.mapping.splits import check_splits, with_one_owner
 
@@ -108,9 +108,7 @@ def _table_plan(pair: Pair, beside: Sequence[Pair], spec: Spec, keyspaces: Keysp
 def _check_keyspaces_used(
     spec: Spec, keyspaces: Keyspaces, plans: dict[TableName, TablePlan], collect: Collector
 ) -> None:
-    remapped = {
-        column.rule.keyspace for plan in plans.values() for column in plan.columns if isinstance(column.rule, Remap)
-    }
+    remapped = {name for plan in plans.values() for column in plan.columns for name in keyspaces_of(column.rule)}
     owners = {plan.source for plan in plans.values()}
     owned: dict[TableName, str] = {}
     for name, declared in spec.keyspaces.items():

@@ -188,10 +188,11 @@ def _is_same(source: Column, target: Column) -> bool:
 def _arrays(source: Column, target: Column) -> Verdict:
     if not (source.base_type.endswith("[]") and target.base_type.endswith("[]")):
         return _not_yet(source, target)
-    return judge(_element(source), _element(target))
+    return judge(element(source), element(target))
 
 
-def _element(column: Column) -> Column:
+def element(column: Column) -> Column:
+    """An array's element, as a column of its own."""
     return dataclasses.replace(
         column,
         type_name=column.type_name.removesuffix("[]"),

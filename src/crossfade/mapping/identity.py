@@ -17,6 +17,7 @@ from crossfade.catalog import Column, Key, ReplicaIdentity, Table
 from crossfade.mapping.collect import Collector, quoted, sql_name
 from crossfade.mapping.columns import published_columns
 from crossfade.mapping.conversions import length_limit
+from crossfade.mapping.idrules import RemapBy
 from crossfade.mapping.pairs import Pair
 from crossfade.mapping.plan import ColumnPlan, Const, LocalTime
 from crossfade.mapping.rules import is_one_to_one
@@ -239,6 +240,14 @@ def _key(
                 f"{pair.source.name}.{name} identifies rows, but two of its values may become the same in "
                 f"{pair.target.name}.{chosen.target.name}: changes of one row would reach another.",
                 "Feed another target column from it as it is, or give each value one of its own (otherwise: error).",
+            )
+        if isinstance(chosen.rule, RemapBy) and chosen.rule.by not in names:
+            collect.error(
+                "identity_pair",
+                pair.place,
+                f"{pair.source.name}.{name} identifies rows and is an id by {chosen.rule.by}, which does not identify "
+                "them: what the server logs of an old row does not say whose id it was.",
+                f"Let the replica identity hold {chosen.rule.by} as well, or set REPLICA IDENTITY FULL.",
             )
         if isinstance(chosen.rule, LocalTime):
             collect.warning(

@@ -12,6 +12,7 @@ import zoneinfo
 from collections.abc import Mapping
 from typing import Final
 
+from crossfade.mapping.idrules import IdPath, OtherOwner, RemapBy, RemapPaths, parsed_path
 from crossfade.mapping.loadids import IdReading
 from crossfade.mapping.places import did_you_mean
 from crossfade.mapping.plan import Ambiguous, Const, LocalTime, Nonexistent, Remap, Verbatim
@@ -92,19 +93,80 @@ class ColumnReading(IdReading):
             return self._const(entries["const"].value, f"{path}.const")
         return None
 
-    def _remap(self, value: Node, path: str) -> Remap | Verbatim | None:
+    def _remap(self, value: Node, path: str) -> Remap | Verbatim | RemapPaths | RemapBy | None:
         if isinstance(value, Scalar) and value.value is False:
             return Verbatim()  # the old id is kept, whatever foreign keys say
+        if isinstance(value, Listing) or (isinstance(value, Block) and _has(value, "ids", "path")):
+            items = value.items if isinstance(value, Listing) else (value,)
+            parts = [part for at, item in enumerate(items) for part in self._id_paths(item, path, at)]
+            if isinstance(value, Listing) and not items:
+                self._problem(value.place, path, "this list is empty: write {ids: user, path: '$.owner'}.")
+            return RemapPaths(tuple(parts)) if parts else None
         if isinstance(value, Block):
-            self._later(value.place, path, "a remap made of several parts (a block under remap)")
-            return None
+            return self._pair(value, path)
+        name = self._keyspace_name(value, path)
+        return None if name is None else Remap(name)
+
+    def _keyspace_name(self, value: Node, path: str) -> str | None:
         name = self._text(value, path, "the name of a keyspace under 'ids'")
         if name is None:
             return None
         if name not in self._keyspace_names:
             self._problem(value.place, path, f"there is no ids.{name}.{did_you_mean(name, self._keyspace_names)}")
             return None
-        return Remap(name)
+        return name
+
+    def _id_paths(self, value: Node, path: str, number: int) -> list[IdPath]:
+        """`{ids: user, path: "$.owner"}`; the path may be a list of them."""
+        if not isinstance(value, Block):
+            self._problem(
+                value.place, path, f"expected a block such as {{ids: user, path: '$.owner'}}, found {describe(value)}."
+            )
+            return []
+        entries = self._entries(value, path, ("ids", "path"))
+        name = self._keyspace_name(entries["ids"].value, f"{path}.ids") if "ids" in entries else None
+        for needed in ("ids", "path"):
+            if needed not in entries:
+                self._problem(value.place, path, f"'{needed}' is missing: write {{ids: user, path: '$.owner'}}.")
+        if "path" not in entries:
+            return []
+        written = entries["path"].value
+        found: list[IdPath] = []
+        for item in written.items if isinstance(written, Listing) else (written,):
+            text = self._text(item, f"{path}.path", "a path such as $.owner")
+            steps = parsed_path(text) if text is not None else None
+            if text is not None and steps is None:
+                self._problem(
+                    item.place,
+                    f"{path}.path",
+                    f'{text!r} is no path that is supported: write $.name, $.list[*].id, $[0] or $."odd name".',
+                )
+            if name is not None and text is not None and steps is not None:
+                found.append(IdPath(name, text, steps))
+        return found
+
+    def _pair(self, value: Block, path: str) -> RemapBy | None:
+        """`{by: owner_type, of: {User: user, Team: team}, otherwise: keep}`."""
+        entries = self._entries(value, path, ("by", "of", "otherwise"))
+        if "by" not in entries or "of" not in entries:
+            for needed in ("by", "of"):
+                if needed not in entries:
+                    what = "{by: owner_type, of: {User: user, Team: team}}, or {ids: user, path: '$.owner'} inside json"
+                    self._problem(value.place, path, f"'{needed}' is missing: write {what}.")
+            return None
+        by = self._text(entries["by"].value, f"{path}.by", "the name of a source column")
+        of: list[tuple[str, str]] = []
+        for key, named, below in self._block(entries["of"], f"{path}.of", known="a block such as {User: user}"):
+            keyspace = self._keyspace_name(named, below)
+            if keyspace is not None:
+                of.append((key.key, keyspace))
+        if not of and isinstance(entries["of"].value, Block) and not entries["of"].value.entries:
+            self._problem(entries["of"].value.place, f"{path}.of", "no keyspace is named: write {User: user}.")
+        otherwise: OtherOwner | None = OtherOwner.ERROR
+        if (entry := entries.get("otherwise")) is not None:
+            is_null = isinstance(entry.value, Scalar) and entry.value.value is None
+            otherwise = OtherOwner.NULL if is_null else self._choice(entry.value, f"{path}.otherwise", OtherOwner)
+        return None if by is None or otherwise is None else RemapBy(by, tuple(of), otherwise)
 
     def _local_time(self, entries: Mapping[str, Entry], path: str) -> LocalTime | None:
         value = entries["timezone"].value
@@ -177,6 +239,10 @@ class ColumnReading(IdReading):
             return Lossy()
         self._problem(value.place, path, f"expected lossy (what loses nothing needs no 'cast'), found {_shown(value)}.")
         return None
+
+
+def _has(block: Block, *keys: str) -> bool:
+    return any(entry.key in keys for entry in block.entries)
 
 
 def _shown(value: Node) -> str:

@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from crossfade.catalog import Column, ForeignKey, TableName
+from crossfade.mapping.idrules import InnerIds, RemapBy, keyspaces_in
 from crossfade.mapping.rules import Convert, ValueMap
 
 
@@ -58,7 +59,12 @@ class Const:
     text: str | None
 
 
-Rule = Verbatim | Remap | LocalTime | Const | ValueMap | Convert
+Rule = Verbatim | Remap | LocalTime | Const | ValueMap | Convert | InnerIds
+
+
+def keyspaces_of(rule: Rule) -> tuple[str, ...]:
+    """The keyspaces a column fed by this rule holds ids of."""
+    return (rule.keyspace,) if isinstance(rule, Remap) else keyspaces_in(rule)
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,8 +176,9 @@ class TablePlan:
 
     @property
     def used(self) -> frozenset[str]:
-        """Names of source columns that feed a target column."""
-        return frozenset(column.source.name for column in self.columns if column.source is not None)
+        """Names of source columns that feed a target column, or say of which keyspace an id is."""
+        asked = {column.rule.by for column in self.columns if isinstance(column.rule, RemapBy)}
+        return frozenset(column.source.name for column in self.columns if column.source is not None) | asked
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,6 +11,8 @@ import dataclasses
 import enum
 from dataclasses import dataclass
 
+from crossfade.mapping.idrules import OtherOwner, RemapBy
+
 
 class Otherwise(enum.Enum):
     """What becomes of a value that a value map does not name."""
@@ -78,6 +80,8 @@ def is_one_to_one(rule: object) -> bool:
             return rule.inverse is not None
         case Convert():
             return not rule.is_lossy
+        case RemapBy(otherwise=otherwise):
+            return otherwise is not OtherOwner.NULL
         case _:
             return True
 
@@ -91,4 +95,6 @@ def described(rule: object) -> list[object]:
 def _plain(value: object) -> object:
     if isinstance(value, enum.Enum):
         return value.value
+    if dataclasses.is_dataclass(value):
+        return described(value)
     return [_plain(one) for one in value] if isinstance(value, tuple) else value

@@ -20,6 +20,7 @@ from crossfade.wire.cells import id_reader, id_writer, instant_of, widener
 from crossfade.wire.constants import binary_constant
 from crossfade.wire.fields import timestamp_to_utc
 from crossfade.wire.idstate import IdState
+from crossfade.wire.references import Lookup, Old, References, asked_column, references
 from crossfade.wire.remarks import Remarks
 from crossfade.wire.rewrites import rewriter
 from crossfade.wire.zones import Zone
@@ -39,14 +40,26 @@ class Key:
 class _Feed:
     """How one target column is fed: the source column's `position` (-1: a constant), and what is done to its bytes.
 
+    `inner` knows the ids inside its cells, and `asked` is where the column stands that it asks for a keyspace (-1: no
+    such column).
     `read` and `write` turn an old id of this form into the text its keyspace knows it by, and a new id's text into
     this form; `widen` makes a wider integer.
     """
 
-    __slots__ = ("const", "convert", "keyspace", "position", "read", "widen", "write")
+    __slots__ = ("asked", "const", "convert", "inner", "keyspace", "position", "read", "widen", "write")
 
-    def __init__(self, column: ColumnPlan, position: int, zones: Mapping[str, Zone], form: Form) -> None:
+    def __init__(
+        self,
+        column: ColumnPlan,
+        position: int,
+        zones: Mapping[str, Zone],
+        form: Form,
+        inner: References | None,
+        asked: int,
+    ) -> None:
         self.position = position
+        self.inner = inner
+        self.asked = asked
         self.convert = _converter(column, zones, form)
         self.keyspace = column.rule.keyspace if isinstance(column.rule, Remap) else ""
         self.const = _const(column, form)
@@ -57,6 +70,10 @@ class _Feed:
                 self.read, self.write = id_reader(pair[0]), id_writer(pair[1])
             elif isinstance(column.rule, Verbatim):
                 self.widen = widener(*pair)
+
+
+class _NeverWritten(Exception):
+    """An old image holds an id that no map knows."""
 
 
 class RowCodec:
@@ -75,8 +92,16 @@ class RowCodec:
         self.plan = plan
         self._ids = ids
         positions = shape.positions(relation, plan)
+        keyspaces = {name: state.keyspace for name, state in ids.items()}
         self._feeds = tuple(
-            _Feed(column, positions[column.source.name] if column.source is not None else -1, zones, form)
+            _Feed(
+                column,
+                positions[column.source.name] if column.source is not None else -1,
+                zones,
+                form,
+                references(column, plan, keyspaces, form),
+                -1 if (asked := asked_column(column.rule)) is None else positions[asked],
+            )
             for column in plan.columns
         )
         by_target = {column.target.name: at for at, column in enumerate(plan.columns)}
@@ -114,6 +139,19 @@ class RowCodec:
                 old = self._id(feed.position, row[feed.position])
                 if old is not None:
                     into[feed.keyspace].add(old)
+            elif feed.inner is not None:
+                cell = row[feed.position]
+                if isinstance(cell, bytes):
+                    for keyspace, old in self._ids_inside(feed, cell, row):
+                        into[keyspace].add(old)
+
+    def _ids_inside(self, feed: _Feed, cell: bytes, row: Tuple) -> list[Old]:
+        assert feed.inner is not None
+        by = row[feed.asked] if feed.asked >= 0 else None
+        try:
+            return feed.inner.ids(cell, by if isinstance(by, bytes) else None)
+        except RowRefused:
+            return []  # told when the row is written
 
     def owner_moved(self, old: Tuple, new: Tuple) -> None:
         """The source changed the very column the keyspace is declared on: its entry follows (I5)."""
@@ -134,9 +172,10 @@ class RowCodec:
         return frozenset(
             at
             for at, feed in enumerate(self._feeds)
-            if feed.keyspace
+            if (feed.keyspace or feed.inner is not None)
             and self._owner != (feed.keyspace, feed.position)
             and _is_kept(old[feed.position], new[feed.position])
+            and (feed.asked < 0 or _is_kept(old[feed.asked], new[feed.asked]))
         )
 
     def row(self, new: Tuple, old: Tuple | None, remarks: Remarks, *, is_update: bool = False) -> list[Cell]:
@@ -155,10 +194,44 @@ class RowCodec:
                     assert known is not None, "it is bytes"
                     made = self._new_id(feed.keyspace, feed.position, known, remarks, is_update=is_update)
                     cell = self._written(at, made)
+                elif feed.inner is not None:
+                    by = self._asked(feed, new, old)
+                    cell = self._rebuilt(
+                        at, cell, by, lambda name, one: self._new_id(name, -1, one, remarks, is_update=is_update)
+                    )
                 else:
                     cell = self._plain(at, cell, remarks)
             cells.append(cell)
         return cells
+
+    def _asked(self, feed: _Feed, new: Tuple, old: Tuple | None) -> bytes | None:
+        """The column that says of which keyspace an id is."""
+        if feed.asked < 0:
+            return None
+        by = new[feed.asked]
+        if by is UNCHANGED and old is not None:
+            by = old[feed.asked]
+        if by is UNCHANGED:
+            raise RowRefused(
+                "A change brings an id without the type that says whose it is, which was stored out of line.",
+                where=str(self.plan.source),
+                means="Nothing of that transaction was applied; the slot keeps it.",
+                do=f"On the source: ALTER TABLE {self.plan.source} REPLICA IDENTITY FULL; then `crossfade teardown`,"
+                " empty the target tables, `crossfade run`.",
+            )
+        assert by is None or isinstance(by, bytes)
+        return by
+
+    def _rebuilt(self, at: int, cell: bytes, by: bytes | None, lookup: Lookup) -> bytes | None:
+        """A cell with ids inside, as the target takes it."""
+        self._require_binary(cell)
+        inner = self._feeds[at].inner
+        assert inner is not None
+        try:
+            return inner.rebuilt(cell, by, lookup)
+        except RowRefused as fault:
+            fault.where = fault.where or f"{self.plan.source}, column {self.plan.columns[at].target.name}"
+            raise
 
     def _plain(self, at: int, cell: bytes, remarks: Remarks) -> bytes | None:
         """A value that is no id, as the target takes it."""
@@ -236,10 +309,37 @@ class RowCodec:
                     return Key(())
                 both = (found,) if alternative is None else (found, alternative)
                 meanings.append(tuple(self._written(place, each) for each in both))
+            elif self._feeds[place].inner is not None:
+                inside = self._old_inside(place, cell, old)
+                if not inside:
+                    return Key(())
+                meanings.append(inside)
             else:
                 meanings.append((self._plain(place, cell, remarks),))
         first, *others = itertools.product(*meanings)
         return Key(first, tuple(others))
+
+    def _old_inside(self, place: int, cell: bytes, old: Tuple) -> tuple[bytes | None, ...]:
+        """A key's cell with ids inside: by their live entries first, then by those that moved; empty when it holds one
+        that was never written. No foreign key refers by them, so no cascade is on its way."""
+        by = self._asked(self._feeds[place], old, None)
+        found: list[bytes | None] = []
+        for is_live in (True, False):
+
+            def meant(name: str, one: bytes, is_live: bool = is_live) -> bytes:
+                live, moved = self._ids[name].resolve_deleted(one)
+                meaning = live if is_live or moved is None else moved
+                if meaning is None:
+                    raise _NeverWritten
+                return meaning
+
+            try:
+                made = self._rebuilt(place, cell, by, meant)
+            except _NeverWritten:
+                return ()
+            if made not in found:
+                found.append(made)
+        return tuple(found)
 
     def _cascades(self, old: Tuple, new: Tuple) -> dict[str, int]:
         """By keyspace, the move that this update of a referring row follows, if it is a cascade."""

@@ -20,6 +20,8 @@ cdef class _Place:
     cdef public str keyspace
     cdef public dict ids
     cdef public object rewrite
+    cdef public object inner
+    cdef public Py_ssize_t asked
     cdef public object rule
     cdef public object zone
     cdef public long long zone_start
@@ -43,6 +45,7 @@ cdef class Encoder:
     cdef Py_ssize_t _owner
     cdef Py_ssize_t _ids_known
     cdef list _key_places
+    cdef object _ids
 
     @cython.locals(frame=bytes, data="const unsigned char *", number=Py_ssize_t, which=Py_ssize_t, at=Py_ssize_t,
                    place=_Place, olds=set)
@@ -63,7 +66,13 @@ cdef class Encoder:
     cdef int _put_converted(self, bytearray out, _Place place, bytes frame, Py_ssize_t start, Py_ssize_t stop, remarks,
                             bint is_listed) except -1
 
-    cdef bytes _rewritten(self, _Place place, bytes cell)
+    cdef bytes _rewritten(self, _Place place, bytes frame, bytes cell)
+
+    @cython.locals(at=Py_ssize_t, data="const unsigned char *")
+    cdef bytes _asked(self, _Place place, bytes frame)
+
+    @cython.locals(frame=bytes, data="const unsigned char *", number=Py_ssize_t, at=Py_ssize_t, place=_Place)
+    cdef int _gather_inner(self, list frames, list offsets, list places, referred) except -1
 
     @cython.locals(known=dict, new=bytes, value=bytes, width=Py_ssize_t)
     cdef bytes _new_id(self, _Place place, bytes frame, Py_ssize_t start, Py_ssize_t stop)

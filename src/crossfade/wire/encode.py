@@ -25,6 +25,7 @@ from crossfade.wire.constants import binary_constant
 from crossfade.wire.fields import copy_escape, timestamp_to_utc
 from crossfade.wire.fold import Rows
 from crossfade.wire.idstate import IdState
+from crossfade.wire.references import References, asked_column, references
 from crossfade.wire.remarks import Remarks
 from crossfade.wire.rewrites import rewriter
 from crossfade.wire.shape import owner_position, positions
@@ -56,7 +57,7 @@ _UUID: Final = 2950
 _INT64: Final = 8
 
 # What is done to a column's cell.
-_CONST, _VERBATIM, _WIDEN, _CLOCK, _REMAP, _REWRITE = range(6)
+_CONST, _VERBATIM, _WIDEN, _CLOCK, _REMAP, _REWRITE, _INNER = range(7)
 
 
 class UnknownId(Exception):
@@ -72,10 +73,12 @@ class _Place:
     """
 
     __slots__ = (
+        "asked",
         "column",
         "copied",
         "element_oid",
         "ids",
+        "inner",
         "keyspace",
         "kind",
         "listed",
@@ -97,9 +100,13 @@ class _Place:
         form: Form,
         ids: Mapping[str, IdState],
         zones: Mapping[str, Zone],
+        inner: References | None,
+        asked: int,
     ) -> None:
         self.column = column
         self.position = position
+        self.inner = inner
+        self.asked = asked  # where the column stands that says of which keyspace an id is; -1: none does
         self.element_oid = column.target.type_oid
         self.source_width = 0
         self.target_width = 0
@@ -131,6 +138,8 @@ class _Place:
             self.zone = zones[rule.zone]
         elif self.rewrite is not None:
             self.kind = _REWRITE
+        elif inner is not None:
+            self.kind = _INNER
         elif self.source_width and self.target_width and self.source_width != self.target_width:
             self.kind = _WIDEN
         else:
@@ -143,6 +152,7 @@ class Encoder:
     __slots__ = (
         "_columns",
         "_count",
+        "_ids",
         "_ids_known",
         "_is_binary",
         "_key_places",
@@ -166,13 +176,23 @@ class Encoder:
     ) -> None:
         where = positions(relation, plan)
         owner = owner_position(plan, where, ids)
+        keyspaces = {name: state.keyspace for name, state in ids.items()}
         self.relation = relation
         self.plan = plan
+        self._ids = ids
         self._is_binary = form is Form.BINARY
         self._kind = 98 if self._is_binary else 116
         self._columns = len(relation.columns)
         self._places = [
-            _Place(column, -1 if column.source is None else where[column.source.name], form, ids, zones)
+            _Place(
+                column,
+                -1 if column.source is None else where[column.source.name],
+                form,
+                ids,
+                zones,
+                references(column, plan, keyspaces, form),
+                -1 if (asked := asked_column(column.rule)) is None else where[asked],
+            )
             for column in plan.columns
         ]
         self._count = len(self._places).to_bytes(2, "big") if self._is_binary else b""
@@ -204,6 +224,38 @@ class Encoder:
         if places and _length(rows):
             sets = [(owned if place.position == self._owner else referred)[place.keyspace] for place in places]
             self._gather(rows.frames, rows.offsets, places, sets)
+        inner = [place for place in (self._places[number] for number in numbers) if place.kind == _INNER]
+        if inner and _length(rows):
+            self._gather_inner(rows.frames, rows.offsets, inner, referred)
+
+    def _gather_inner(
+        self, frames: list[bytes], offsets: list[int], places: list[_Place], referred: Mapping[str, set[bytes]]
+    ) -> None:
+        starts = self._starts
+        for number in range(len(offsets)):
+            frame = frames[number]
+            data = frame
+            self._walk(frame, offsets[number])
+            for place in places:
+                at = starts[place.position]
+                if data[at] != self._kind:
+                    continue
+                assert place.inner is not None
+                try:
+                    olds = place.inner.ids(frame[at + 5 : starts[place.position + 1]], self._asked(place, frame))
+                except RowRefused:
+                    continue  # told when the row is written
+                for keyspace, old in olds:
+                    referred[keyspace].add(old)
+
+    def _asked(self, place: _Place, frame: bytes) -> bytes | None:
+        """The cell of the column that says of which keyspace an id is; None for NULL, and where there is no such
+        column or it was not sent (`fold` lets none pass that would be needed)."""
+        if place.asked < 0:
+            return None
+        data = frame
+        at = self._starts[place.asked]
+        return frame[at + 5 : self._starts[place.asked + 1]] if data[at] == self._kind else None
 
     def _gather(self, frames: list[bytes], offsets: list[int], places: list[_Place], sets: list[set[bytes]]) -> None:
         starts = self._starts
@@ -348,8 +400,8 @@ class Encoder:
             value = self._to_utc(out, place, frame, start, stop, remarks)
             if self._is_binary:
                 return False
-        elif place.kind == _REWRITE:
-            rewritten = self._rewritten(place, frame[start:stop])
+        elif place.kind == _REWRITE or place.kind == _INNER:
+            rewritten = self._rewritten(place, frame, frame[start:stop])
             if rewritten is None:
                 if self._is_binary:
                     put_int32(out, -1)
@@ -375,13 +427,22 @@ class Encoder:
             put_escaped(out, value, 0, len(value))
         return False
 
-    def _rewritten(self, place: _Place, cell: bytes) -> bytes | None:
-        assert place.rewrite is not None
+    def _rewritten(self, place: _Place, frame: bytes, cell: bytes) -> bytes | None:
         try:
+            if place.inner is not None:
+                return place.inner.rebuilt(cell, self._asked(place, frame), self._known)
+            assert place.rewrite is not None
             return place.rewrite(cell)
         except RowRefused as fault:
             fault.where = f"{self.plan.source}, column {place.column.target.name}"
             raise
+
+    def _known(self, keyspace: str, old: bytes) -> bytes:
+        new = self._ids[keyspace].known.get(old)
+        if new is None:
+            raise UnknownId(keyspace)
+        self._ids_known += 1
+        return new
 
     def _new_id(self, place: _Place, frame: bytes, start: int, stop: int) -> bytes:
         known = place.ids

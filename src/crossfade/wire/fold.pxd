@@ -34,6 +34,7 @@ cdef class TableFold:
     cdef Py_ssize_t _last
     cdef tuple _owner
     cdef dict _places
+    cdef list _pairs
     cdef dict _gaps
     cdef dict _slots
     cdef list _born
@@ -57,6 +58,8 @@ cdef class TableFold:
     cdef void _move(self, _Slot slot, bytes old_key, bytes new_key) except *
 
     cdef tuple _filled(self, bytes frame, Py_ssize_t at, Py_ssize_t size, list missing, _Slot slot, Py_ssize_t old_at)
+
+    cdef bint _is_undecided(self, bytes frame, Py_ssize_t at) except -1
 
     cdef bint _owner_changes(self, bytes frame, Py_ssize_t old_at, Py_ssize_t new_at, Py_ssize_t size) except -1
 

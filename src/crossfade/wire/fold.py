@@ -23,6 +23,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from crossfade.faults import ProtocolViolation
+from crossfade.mapping.idrules import RemapBy
 from crossfade.mapping.plan import Remap, TablePlan
 from crossfade.pgoutput.messages import Form, Relation
 from crossfade.wire.shape import positions
@@ -107,6 +108,7 @@ class TableFold:
         "_moved",
         "_old",
         "_owner",
+        "_pairs",
         "_places",
         "_slots",
         "deletes",
@@ -136,11 +138,16 @@ class TableFold:
         self._last = max(self._identity, default=-1)
         places: dict[int, list[int]] = {}
         owner: set[int] = set()
+        self._pairs: list[tuple[int, int]] = []
         for place, column in enumerate(plan.columns):
             if column.source is not None:
                 places.setdefault(where[column.source.name], []).append(place)
                 if isinstance(column.rule, Remap) and column.rule.keyspace == plan.owns:
                     owner.add(where[column.source.name])
+                if isinstance(column.rule, RemapBy):
+                    # Not sent, it makes nobody's place unknown by itself; but an id that was sent cannot do without.
+                    self._pairs.append((where[column.rule.by], where[column.source.name]))
+                    places.setdefault(where[column.rule.by], [])
         self._places = places  # by position; what is not in it is nobody's, or only part of the identity
         # Which of these the keyspace is declared on is not the plan's to know. The others refer to the table itself;
         # a change of one that an old tuple tells is applied exactly, too.
@@ -240,6 +247,9 @@ class TableFold:
         unsent = _ALL_SENT
         if self._missing is not None:
             frame, at, unsent = self._filled(frame, at, size, self._missing, slot, old_at)
+            if self._pairs and self._is_undecided(frame, at):
+                self.refused = CONFLICT
+                return
             if new_key is None:
                 new_key = self._key(frame, at, len(frame))
                 if new_key is None:
@@ -337,6 +347,11 @@ class TableFold:
         for position, value in values.items():
             cells[position] = value
         return b"N" + frame[at : at + 2] + b"".join(cells), 1, unsent
+
+    def _is_undecided(self, frame: bytes, at: int) -> bool:
+        """An id is known, and the column that says whose it is, is not."""
+        cells = _cells(frame, at, len(frame))
+        return any(cells[asked] == b"u" and cells[position] != b"u" for asked, position in self._pairs)
 
     def _owner_changes(self, frame: bytes, old_at: int, new_at: int, size: int) -> bool:
         """A column the table's keyspace is mapped by has another value than before; one not sent has the same."""

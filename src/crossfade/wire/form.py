@@ -15,9 +15,11 @@ from dataclasses import dataclass
 from typing import Final
 
 from crossfade.catalog import Column, TableName
-from crossfade.mapping.plan import ColumnPlan, Const, LocalTime, Plan, Remap
+from crossfade.mapping.idrules import keyspaces_in
+from crossfade.mapping.plan import ColumnPlan, Const, LocalTime, Plan, Remap, TablePlan
 from crossfade.mapping.rules import Convert, ValueMap
 from crossfade.pgoutput.messages import Form
+from crossfade.wire import references
 from crossfade.wire.constants import binary_constant
 from crossfade.wire.rewrites import text_only
 
@@ -85,7 +87,7 @@ def obstacle(plan: Plan, *, source_version: int, target_version: int) -> Obstacl
         return Obstacle(None, "", "sources before version 14 cannot send binary")
     for table in plan.tables:
         for column in table.columns:
-            why = _unsafe(column)
+            why = _unsafe(column, table)
             if not why and column.source is not None and column.source.type_oid in _INTERVAL:
                 # The older side would take the bytes of an infinite one for a finite one.
                 newer, older = max(source_version, target_version), min(source_version, target_version)
@@ -97,7 +99,7 @@ def obstacle(plan: Plan, *, source_version: int, target_version: int) -> Obstacl
     return None
 
 
-def _unsafe(column: ColumnPlan) -> str:
+def _unsafe(column: ColumnPlan, table: TablePlan) -> str:
     """Why this column needs text; "" when it does not."""
     source, target = column.source, column.target
     if isinstance(column.rule, Const):
@@ -110,6 +112,8 @@ def _unsafe(column: ColumnPlan) -> str:
     pair = (source.type_oid, target.type_oid)
     if isinstance(column.rule, ValueMap | Convert):
         return text_only(column)
+    if keyspaces_in(column.rule):
+        return references.text_only(column, table)
     if isinstance(column.rule, Remap):
         return "" if _IDS.issuperset(pair) else f"its ids are {_named(source)} and {_named(target)}"
     if isinstance(column.rule, LocalTime):

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from crossfade.catalog import TableName
 from crossfade.faults import Misconfigured
+from crossfade.mapping.idrules import IdPath, OtherOwner, RemapBy, RemapPaths
 from crossfade.mapping.load import load_mapping, parse_mapping
 from crossfade.mapping.plan import (
     Ambiguous,
@@ -319,7 +320,36 @@ WRONG: list[tuple[str, str]] = [
         mapping("columns: {a: {cast: text}}"),
         "5:25: tables.app.t.columns.a.cast: expected lossy (what loses nothing needs no 'cast'), found 'text'.",
     ),
-    (mapping("columns: {a: {remap: {user: b}}}"), "5:26: tables.app.t.columns.a.remap: a remap made of several parts"),
+    (mapping("columns: {a: {remap: {user: b}}}"), "5:26: tables.app.t.columns.a.remap: 'by' is missing: write"),
+    (
+        mapping("columns: {a: {remap: {}}}"),
+        "5:26: tables.app.t.columns.a.remap: 'by' is missing: write {by: owner_type",
+    ),
+    (mapping("columns: {a: {remap: {by: b}}}"), "5:26: tables.app.t.columns.a.remap: 'of' is missing: write {by:"),
+    (
+        mapping("columns: {a: {remap: {by: b, of: {U: usr}}}}"),
+        "5:42: tables.app.t.columns.a.remap.of.U: there is no ids.usr. Did you mean 'user'?",
+    ),
+    (mapping("columns: {a: {remap: {by: b, of: {}}}}"), "5:38: tables.app.t.columns.a.remap.of: no keyspace is named"),
+    (
+        mapping("columns: {a: {remap: {by: b, of: {U: user}, otherwise: kep}}}"),
+        "5:60: tables.app.t.columns.a.remap.otherwise: expected keep, error or null, found 'kep'. Did you mean 'keep'?",
+    ),
+    (mapping("columns: {a: {remap: []}}"), "5:26: tables.app.t.columns.a.remap: this list is empty: write {ids: user"),
+    (mapping("columns: {a: {remap: [user]}}"), "5:27: tables.app.t.columns.a.remap: expected a block such as {ids: us"),
+    (
+        mapping("columns: {a: {remap: {ids: user}}}"),
+        "5:26: tables.app.t.columns.a.remap: 'path' is missing: write {ids",
+    ),
+    (mapping("columns: {a: {remap: {path: $.a}}}"), "5:26: tables.app.t.columns.a.remap: 'ids' is missing: write {ids"),
+    (
+        mapping("columns: {a: {remap: {ids: user, path: owner}}}"),
+        "5:44: tables.app.t.columns.a.remap.path: 'owner' is no path that is supported: write $.name",
+    ),
+    (
+        mapping("columns: {a: {remap: [{ids: user, path: [$.a, $..b]}]}}"),
+        "5:51: tables.app.t.columns.a.remap.path: '$..b' is no path that is supported",
+    ),
     (mapping("columns: {a: {remap: usr}}"), "5:26: tables.app.t.columns.a.remap: there is no ids.usr. Did you mean"),
     (
         mapping("columns: {a: {timezone: America/New_Yrk}}"),
@@ -379,6 +409,22 @@ def test_a_value_map_knows_its_places() -> None:
     column = parse_mapping(text).tables[TableName("app", "t")].columns["a"]
     assert column.rule == ValueMap((("1", "free"), ("null", None), ("3", "7")), Otherwise.CONST, "1e400")
     assert [str(column.at(path)) for path in ("values.3", "otherwise", "elsewhere")] == ["5:57", "5:66", "5:15"]
+
+
+def test_ids_inside_values() -> None:
+    columns = {
+        "a: {remap: {ids: user, path: $.owner}}": RemapPaths((IdPath("user", "$.owner", ("owner",)),)),
+        "a: {remap: [{ids: user, path: ['$.x[*]', $]}]}": RemapPaths(
+            (IdPath("user", "$.x[*]", ("x", -1)), IdPath("user", "$", ()))
+        ),
+        "a: {remap: {by: kind, of: {U: user, 1: user}}}": RemapBy(
+            "kind", (("U", "user"), ("1", "user")), OtherOwner.ERROR
+        ),
+        "a: {remap: {by: kind, of: {U: user}, otherwise: null}}": RemapBy("kind", (("U", "user"),), OtherOwner.NULL),
+    }
+    for written, rule in columns.items():
+        spec = parse_mapping(mapping(f"columns: {{{written}}}"))
+        assert spec.tables[TableName("app", "t")].columns["a"].rule == rule, written
 
 
 def test_the_line_and_a_caret_are_shown() -> None:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
-from struct import unpack_from
+import uuid
+from collections.abc import Sequence
+from struct import pack, unpack_from
 
 import pytest
 
 from crossfade.catalog import Column, ReplicaIdentity, Table
-from crossfade.faults import RowRefused
+from crossfade.faults import ProtocolViolation, RowRefused
 from crossfade.mapping.plan import Plan
 from crossfade.pgoutput.messages import Form, Relation, RelationColumn
 from crossfade.wire.codec import RowCodec
@@ -149,3 +151,134 @@ def test_what_has_no_answer(hot: Hot, form: Form) -> None:
     assert "public.t, column strict" in both.refused(*values(form, 7, 4711, 1))
     assert "4711" not in both.refused(*values(form, 7, 4711, 1))
     assert "column on_off" in both.refused(*values(form, 7, 1, 2))
+
+
+INNER = """
+version: 1
+schemas: {public: app}
+ids:
+  user: {from: public.users.id, to: uuid, strategy: uuid7}
+  team: {from: public.teams.id, to: bigint, strategy: offset, by: 1000}
+tables:
+  app.t:
+    columns:
+      users: {remap: user}
+      teams: {from: team_ids, remap: team}
+      doc: {remap: [{ids: user, path: [$.owner, "$.all[*]"]}, {ids: team, path: $.team}]}
+      who: {from: who_id, remap: {by: who_type, of: {User: user, Team: team}, otherwise: keep}}
+      strict: {from: who_id, remap: {by: who_type, of: {User: user}}}
+      lax: {from: who_id, remap: {by: who_type, of: {Team: team, User: team}, otherwise: null}}
+"""
+INNER_SOURCE = table("public.t", "id int", "users int[]", "team_ids int8[]", "doc jsonb", "who_type text", "who_id int",
+                     pk="id")  # fmt: skip
+INNER_TARGET = table("app.t", "id int", "users uuid[]", "teams int8[]", "doc jsonb", "who text", "strict uuid",
+                     "lax int8", pk="id")  # fmt: skip
+OWNERS = [
+    (table("public.users", "id int", pk="id"), table("app.users", "id uuid", pk="id")),
+    (table("public.teams", "id int8", pk="id"), table("app.teams", "id int8", pk="id")),
+]
+
+
+def inner(hot: Hot, form: Form) -> Both:
+    source = dataclasses.replace(INNER_SOURCE, columns=INNER_SOURCE.columns)
+    plan = planned(INNER, source, INNER_TARGET, *OWNERS)
+    plan = dataclasses.replace(plan, tables=tuple(one for one in plan.tables if one.target.name == "t"))
+    ids = {name: IdState(keyspace, lambda old: old) for name, keyspace in plan.keyspaces.items()}
+    for number in range(10):
+        ids["user"].learn(b"%d" % number, str(new_uuid(number)).encode())
+        ids["team"].learn(b"%d" % number, b"%d" % (number + 1000))
+    return Both(hot, plan, form, ids)
+
+
+def new_uuid(number: int) -> uuid.UUID:
+    return uuid.UUID(int=number + 16**31)
+
+
+def array_of(oid: int, elements: Sequence[bytes | None], *, bounds: bytes = b"") -> bytes:
+    """One dimension, in binary."""
+    data = pack("!iiI", 1, int(None in elements), oid) + (bounds or pack("!ii", len(elements), 1))
+    return data + b"".join(pack("!i", -1) if one is None else pack("!i", len(one)) + one for one in elements)
+
+
+def inner_cells(form: Form, who: str | None, number: int = 3) -> list[Cell]:
+    document = b'{"all": [1, "2", null], "team": 4, "owner": "5", "n": 1.50}'
+    kind = None if who is None else who.encode()
+    if form is Form.TEXT:
+        return [b"7", b"{1,NULL,2}", b"[0:1]={3,4}", document, kind, b"%d" % number]
+    teams = array_of(20, [pack("!q", 3), pack("!q", 4)], bounds=pack("!ii", 2, 0))
+    users = array_of(23, [pack("!i", 1), None, pack("!i", 2)])
+    return [pack("!i", 7), users, teams, b"\1" + document, kind, pack("!i", number)]
+
+
+def inner_row(form: Form, who: bytes | None, strict: uuid.UUID | None, lax: int | None) -> list[bytes | None]:
+    one, two, five = (new_uuid(number) for number in (1, 2, 5))
+    document = f'{{"all": ["{one}", "{two}", null], "team": 1004, "owner": "{five}", "n": 1.50}}'.encode()
+    if form is Form.TEXT:
+        uuids = f"{{{one},NULL,{two}}}".encode()
+        shown = None if strict is None else str(strict).encode()
+        return [b"7", uuids, b"[0:1]={1003,1004}", document, who, shown, None if lax is None else b"%d" % lax]
+    users = array_of(2950, [one.bytes, None, two.bytes])
+    teams = array_of(20, [pack("!q", 1003), pack("!q", 1004)], bounds=pack("!ii", 2, 0))
+    packed = None if lax is None else pack("!q", lax)
+    return [pack("!i", 7), users, teams, b"\1" + document, who, None if strict is None else strict.bytes, packed]
+
+
+class OneByOne(Both):
+    """Arrays cannot be elements of arrays in binary: only the rest is compared so."""
+
+    def cells(self, *row: Cell) -> list[Cell]:
+        exact = self.codec.row(tuple(row), None, Remarks())  # type: ignore[arg-type]
+        rows = self.rows([insert(row, self.form)])
+        assert self.copied(self.encoder.copy_data(rows, 0, 1, Remarks())) == exact
+        places = range(self.width) if self.form is Form.TEXT else [0, *range(3, self.width)]
+        arrays = self.encoder.arrays(rows, places, Remarks())
+        assert [self.element(one) for one in arrays] == [exact[place] for place in places]
+        return exact  # type: ignore[return-value]
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_ids_inside_values(hot: Hot, form: Form) -> None:
+    both = inner(hot, form)
+    both.__class__ = OneByOne
+    user, team = str(new_uuid(3)).encode(), b"1003"
+    assert both.cells(*inner_cells(form, "User")) == inner_row(form, user, new_uuid(3), 1003)
+    assert "column strict" in both.refused(*inner_cells(form, "Team"))
+    assert "column strict" in both.refused(*inner_cells(form, "Other"))
+    assert "column strict" in both.refused(*inner_cells(form, None))
+    nothing: list[Cell] = [inner_cells(form, None)[0], None, None, None, None, None]
+    assert both.cells(*nothing) == [nothing[0], *[None] * 6]
+    assert team not in user
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_which_ids_are_looked_up(hot: Hot, form: Form) -> None:
+    """The same by both, of whole rows; what is no id is told when the row is written."""
+    both = inner(hot, form)
+    cells = inner_cells(form, "Team", 9)
+    exact: dict[str, set[bytes]] = {"user": set(), "team": set()}
+    fast: dict[str, set[bytes]] = {"user": set(), "team": set()}
+    both.codec.ids_in(tuple(cells), exact)  # type: ignore[arg-type]
+    both.encoder.old_ids(both.rows([insert(cells, form)]), {}, fast)
+    assert fast == exact == {"user": {b"1", b"2", b"5"}, "team": {b"3", b"4", b"9"}}
+    cells[3] = (b"" if form is Form.TEXT else b"\1") + b'{"owner": true}'
+    both.encoder.old_ids(both.rows([insert(cells, form)]), {}, fast)
+    assert "column doc" in both.refused(*cells)
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_an_id_that_no_map_knows(hot: Hot, form: Form) -> None:
+    both = inner(hot, form)
+    cells = inner_cells(form, "User", 77)
+    with pytest.raises(hot.encode.UnknownId):
+        both.encoder.copy_data(both.rows([insert(cells, form)]), 0, 1, Remarks())
+
+
+def test_a_binary_array_that_was_cut(hot: Hot) -> None:
+    both = inner(hot, Form.BINARY)
+    cells = inner_cells(Form.BINARY, "User")
+    whole = cells[1]
+    assert isinstance(whole, bytes)
+    for stop in (0, 11, 19, 22, len(whole) - 1):
+        cells[1] = whole[:stop]
+        with pytest.raises(ProtocolViolation):
+            both.encoder.copy_data(both.rows([insert(cells, Form.BINARY)]), 0, 1, Remarks())

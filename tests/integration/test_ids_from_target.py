@@ -108,7 +108,8 @@ def _assert_right(followed: Followed) -> None:
             "SELECT id, user_id, small_id, product_code, team_id::text, word_id FROM uses",
             (
                 "SELECT t.id, u.old, s.old, p.old, l.old::text, w.old FROM app.uses t"
-                " LEFT JOIN crossfade.id_user u ON u.new = t.user_id LEFT JOIN crossfade.id_small s ON s.new = t.small_id"
+                " LEFT JOIN crossfade.id_user u ON u.new = t.user_id"
+                " LEFT JOIN crossfade.id_small s ON s.new = t.small_id"
                 " LEFT JOIN crossfade.id_product p ON p.new = t.product_code"
                 " LEFT JOIN crossfade.id_team l ON l.new = t.team_id LEFT JOIN crossfade.id_word w ON w.new = t.word_id"
             ),

@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Final
 
+from crossfade.mapping.idrules import OtherOwner
 from crossfade.mapping.plan import (
     Ambiguous,
     Nonexistent,
@@ -213,12 +214,54 @@ def _column() -> Schema:
     }
 
 
+def _ids_by_path() -> Schema:
+    step = r"""(\.[A-Za-z_][A-Za-z0-9_]*|\."([^"\\\\]|\\\\.)*"|\[(\*|[0-9]{1,9})\])"""
+    path: Schema = {"type": "string", "pattern": rf"^\${step}*$"}
+    return {
+        "type": "object",
+        "additionalProperties": False,
+        "required": ["ids", "path"],
+        "properties": {
+            "ids": _said("The keyspace.", {"type": "string"}),
+            "path": _said("Where json or jsonb holds ids.", {"anyOf": [path, {"type": "array", "items": path}]}),
+        },
+    }
+
+
+def _pair() -> Schema:
+    return {
+        "type": "object",
+        "additionalProperties": False,
+        "required": ["by", "of"],
+        "properties": {
+            "by": _said("The source column that says of which keyspace the id is.", {"type": "string"}),
+            "of": {
+                "type": "object",
+                "minProperties": 1,
+                "additionalProperties": {"type": "string"},
+                "description": "Its values, and the keyspace of each.",
+            },
+            "otherwise": {
+                "description": "What becomes of an id of another type.",
+                "anyOf": [{"enum": [each.value for each in OtherOwner]}, {"type": "null"}],
+                "default": OtherOwner.ERROR.value,
+            },
+        },
+    }
+
+
 def _column_keys() -> Schema:
     return {
         "from": _said("The source column, where its name is another.", {"type": "string"}),
         "remap": {
             "description": "Replace ids by those of a keyspace under ids; false keeps the old ones.",
-            "anyOf": [{"type": "string"}, {"const": False}],
+            "anyOf": [
+                {"type": "string"},
+                {"const": False},
+                _ids_by_path(),
+                {"type": "array", "minItems": 1, "items": _ids_by_path()},
+                _pair(),
+            ],
         },
         "timezone": {
             "description": "Whose local time the timestamps are: an IANA zone. They become timestamptz.",

@@ -158,6 +158,9 @@ _WORDS = {
     "Const": "a constant",
     "ValueMap": "a value map",
     "Convert": "a conversion",
+    "RemapArray": "an array of ids",
+    "RemapPaths": "ids by path",
+    "RemapBy": "ids by another column",
 }
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import enum
 
+from crossfade.mapping.idrules import OtherOwner, RemapBy
 from crossfade.mapping.meaning import rule_meaning
 from crossfade.mapping.plan import Keyspace, Rule, Strategy, Verbatim
 from crossfade.mapping.rules import Conversion, Convert, Otherwise, ValueMap
@@ -36,6 +37,8 @@ def of_rules(old: Rule, new: Rule) -> Effect:
         return Effect.FREE
     if isinstance(old, ValueMap) and isinstance(new, ValueMap):
         return _of_value_maps(old, new)
+    if isinstance(old, RemapBy) and isinstance(new, RemapBy):
+        return _of_pairs(old, new)
     if isinstance(old, Convert) and isinstance(new, Convert):
         is_same = old.conversion is new.conversion and old.limit == new.limit
         return Effect.FREE if is_same else Effect.RESYNC
@@ -53,6 +56,19 @@ def _of_value_maps(old: ValueMap, new: ValueMap) -> Effect:
         was = before[value] if value in before else _otherwise(old)
         becomes = after[value] if value in after else _otherwise(new)
         if was is not _REFUSED and becomes is not _REFUSED and was != becomes:
+            return Effect.RESYNC
+    return Effect.FREE
+
+
+def _of_pairs(old: RemapBy, new: RemapBy) -> Effect:
+    """The same for the types that a polymorphic reference may have."""
+    before, after = dict(old.of), dict(new.of)
+    if old.by != new.by:
+        return Effect.RESYNC
+    for value in (*before, *after, None):
+        was = before.get(value, old.otherwise) if value is not None else old.otherwise
+        becomes = after.get(value, new.otherwise) if value is not None else new.otherwise
+        if OtherOwner.ERROR not in (was, becomes) and was != becomes:
             return Effect.RESYNC
     return Effect.FREE
 

@@ -6,6 +6,7 @@ import pytest
 
 from crossfade.catalog import ReplicaIdentity, Table
 from crossfade.mapping.compile import Compiled
+from crossfade.mapping.effects import Effect, of_rules
 from crossfade.mapping.idrules import OtherOwner, RemapArray, RemapBy
 from tests.unit.mapping.builders import compiled, errors, named, reference, table
 
@@ -118,3 +119,23 @@ def test_a_keyspace_declared_by_a_foreign_key_admits_no_other_rule() -> None:
     there = [table("app.users", "id uuid", pk="id"), table("app.t", "no int", "x uuid", "kind text", pk="no")]
     found = compiled(mapping % "{by: kind, of: {User: user}}", here, there)
     assert [error.name for error in errors(found)] == ["keyspace_conflict"]
+
+
+def pair(otherwise: OtherOwner, **of: str) -> RemapBy:
+    return RemapBy("kind", tuple(of.items()), otherwise)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "effect"),
+    [
+        (pair(OtherOwner.ERROR, U="user"), pair(OtherOwner.ERROR, U="user", T="team"), Effect.FREE),
+        (pair(OtherOwner.ERROR, U="user"), pair(OtherOwner.KEEP, U="user"), Effect.FREE),
+        (pair(OtherOwner.KEEP, U="user"), pair(OtherOwner.KEEP, U="user", T="team"), Effect.RESYNC),
+        (pair(OtherOwner.ERROR, U="user"), pair(OtherOwner.ERROR, U="team"), Effect.RESYNC),
+        (pair(OtherOwner.KEEP, U="user"), pair(OtherOwner.NULL, U="user"), Effect.RESYNC),
+        (pair(OtherOwner.ERROR, U="user"), RemapBy("sort", (("U", "user"),), OtherOwner.ERROR), Effect.RESYNC),
+    ],
+)
+def test_what_a_change_of_a_pair_means(old: RemapBy, new: RemapBy, effect: Effect) -> None:
+    assert of_rules(old, new) is effect
+    assert of_rules(new, old) is effect

@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import time
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
+from psycopg import sql
 
+from crossfade.catalog import TableName
+from crossfade.findings import Severity
+from crossfade.preflight.data.ask import GAVE_WAY
+from crossfade.preflight.data.look import ask
+from crossfade.preflight.data.questions import How, Question, Survey
 from tests.servers.daemon import Workspace
 from tests.servers.databases import Databases
 
@@ -266,6 +275,34 @@ def test_a_table_somebody_holds_is_passed_over(databases: Databases, workspace: 
     assert (told["severity"], told["subject"]) == ("warning", "source public.log")
     assert "somebody holds a lock on the table" in told["sentence"]
     assert {table["source"]: table["rows"] for table in said["data"]["tables"]}["public.users"] == len(WRONG) + 1
+
+
+@pytest.mark.one_version
+def test_G12_nobody_queues_behind_a_question(databases: Databases) -> None:
+    databases.prepare(source="CREATE TABLE t (id int PRIMARY KEY); INSERT INTO t VALUES (1)")
+    name = TableName("public", "t")
+    slow = Question(
+        "data_null", How.IN_PASSING, Severity.ERROR, ("id",), "", "", sql.SQL("pg_catalog.pg_sleep(60) IS NULL")
+    )
+    survey = Survey(name, name, sql.SQL("public.t AS s"), ("id",), (slow, slow), (), (), 0)
+    altered: list[float] = []
+
+    def alter() -> None:
+        with databases.source.connect() as connection:
+            asking = "SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'PgSleep'"
+            while connection.execute(asking).fetchone() != (1,):
+                pass
+            began = time.monotonic()
+            connection.execute("ALTER TABLE t ADD COLUMN a int")
+            altered.append(time.monotonic() - began)
+
+    with ThreadPoolExecutor(1) as pool:
+        done = pool.submit(alter)
+        found = asyncio.run(ask(databases.source_dsn, [survey], seconds=50, show_values=False))
+        done.result()
+    assert [(each.rows, each.why) for each in found.answers] == [(None, GAVE_WAY), (None, GAVE_WAY)]
+    assert altered[0] < 10
+    assert found.seconds < 30
 
 
 @pytest.mark.one_version

@@ -69,10 +69,11 @@ class Answers:
 
 
 LOST: Final = "the connection to the source was lost"
+GAVE_WAY: Final = "somebody queued for a lock behind it"
 LOCKED: Final = "somebody holds a lock on the table"
 TIME_IS_UP: Final = "the time for --data was up"
 # What is no single question's fault, so that asking them one by one would not help.
-_OF_NO_ONE: Final = frozenset({LOST, LOCKED, TIME_IS_UP})
+_OF_NO_ONE: Final = frozenset({LOST, LOCKED, TIME_IS_UP, GAVE_WAY})
 
 
 class Asker:
@@ -86,6 +87,21 @@ class Asker:
         self._answers: list[Answer] = []
         self._sizes: list[Size] = []
         self._rows: dict[TableName, int] = {}
+        self._gives_way = False
+        self._gave_up = False
+
+    @property
+    def pid(self) -> int:
+        """Our session on the source, for whoever looks who waits for it."""
+        return self._connection.info.backend_pid
+
+    def give_way(self) -> None:
+        """The statement that runs is about to be cancelled, for somebody waits behind its lock."""
+        self._gives_way = True
+
+    def give_up(self) -> None:
+        """Nobody looks any more who waits for us: ask nothing further."""
+        self._gave_up = True
 
     async def ask(self, surveys: Sequence[Survey]) -> Answers:
         """All of it, in the order given; what is cheap for a table before what is dear for any."""
@@ -167,7 +183,7 @@ class Asker:
         return (found[0] if found else None), why
 
     def _is_lost(self) -> bool:
-        return self._connection.closed
+        return self._connection.closed or self._gave_up
 
     async def _fetch(self, query: sql.Composed) -> tuple[list[tuple[object, ...]] | None, str]:
         if self._is_lost():
@@ -175,6 +191,7 @@ class Asker:
         left = self._until - time.monotonic()
         if left < _LEAST_SECONDS:
             return None, TIME_IS_UP
+        self._gives_way = False  # of a statement that ended by itself before it was cancelled
         try:
             async with self._connection.transaction():
                 await self._connection.execute(
@@ -185,7 +202,7 @@ class Asker:
                 cursor = await self._connection.execute(query)
                 return await cursor.fetchall(), ""
         except psycopg.errors.QueryCanceled:
-            return None, TIME_IS_UP
+            return None, GAVE_WAY if self._gives_way else TIME_IS_UP
         except psycopg.errors.LockNotAvailable:
             return None, LOCKED
         except psycopg.Error as error:

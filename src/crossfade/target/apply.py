@@ -333,7 +333,10 @@ class Applier:
     async def _next_piece(self) -> Batch | None:
         while True:
             try:
-                await asyncio.wait_for(self._gatherer.ready(), 1.0)
+                # Not wait_for: cancelled just when its task has ended, it would return as if nothing had been said
+                # (python/cpython#86296), and whoever cancelled us would wait for ever.
+                async with asyncio.timeout(1.0):
+                    await self._gatherer.ready()
                 break
             except TimeoutError:
                 if self._is_paused():

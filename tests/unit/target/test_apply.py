@@ -127,9 +127,13 @@ class Script:
             self.said.append(text.decode().removesuffix(" SAVEPOINT piece").removesuffix(" piece").lower())
 
     def run(self) -> list[str]:
+        asyncio.run(self.applier().run())
+        return self.said
+
+    def applier(self) -> Applier:
         replayer = SimpleNamespace(apply=self._exact, **{name: getattr(self, name) for name in _REPLAYER})
         script = cast(Any, self)
-        applier = Applier(
+        return Applier(
             script,
             cast(Any, replayer),
             cast(Any, SimpleNamespace(tables=self.tables, identify=self.identify, apply=self._set, grew=self._grew)),
@@ -145,8 +149,6 @@ class Script:
             sample_passed=lambda position: None,
             is_paused=lambda: False,
         )
-        asyncio.run(applier.run())
-        return self.said
 
     async def _exact(self, pieces: Sequence[Piece]) -> None:
         self.answer("exact", ",".join(str(each.begin.xid) for each in pieces))
@@ -330,6 +332,42 @@ def test_another_transaction_inside_one_is_no_stream() -> None:
     script = Script(*pieces("", "")[:1], batch(2))
     with pytest.raises(ProtocolViolation):
         script.run()
+
+
+class Slow(Script):
+    """The second piece comes when it is let, the third never."""
+
+    def __init__(self) -> None:
+        super().__init__(*pieces("", "", ""))
+        self.let = asyncio.Event()
+        self.asked = 0
+
+    async def ready(self) -> None:
+        self.asked += 1
+        if self.asked > 1:
+            await self.let.wait()
+            self.let.clear()
+
+
+@pytest.mark.parametrize("turns", range(8))
+def test_whoever_is_cancelled_between_two_pieces_ends(turns: int) -> None:
+    """However close to the arrival of the next piece: swallowed once, a cancellation never comes again."""
+
+    async def cancelled() -> None:
+        script = Slow()
+        applying = asyncio.create_task(script.applier().run())
+        while script.asked < 2:
+            await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        script.let.set()
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        applying.cancel()
+        for _ in range(50):
+            await asyncio.sleep(0)
+        assert applying.cancelled()
+
+    asyncio.run(cancelled())
 
 
 def test_an_idle_position_is_written_before_it_is_told() -> None:

@@ -155,6 +155,16 @@ def test_I5_cascades_in_later_pieces_mean_former_keys(targets: Stand) -> None:
         assert not fast.conflicts
 
 
+def test_I5_a_reference_moved_by_hand_after_keys_changed_places(targets: Stand) -> None:
+    """Owners 0 and 1 change keys by way of a third, and then a member of the new 0 goes to the new 1: no cascade."""
+    told = [
+        insert(0), Step("insert", 1, 0, 0), Step("insert_many", 0, 0, 1), Step("insert", 1, 0, 1),
+        Step("swap_keys", 0, 0, 1), Step("move", 1, 0, 127),
+    ]  # fmt: skip
+    story = tell(["owners", "members"], [([told], None)], replica_role=targets.replica_role)
+    agree(targets, story, *(Way("", binary, EVERYTHING, EVERYTHING, few=1) for binary in (False, True)))
+
+
 def test_the_fold_is_the_net_effect(targets: Stand) -> None:
     """Without a server: what a fold says of each table is what its changes do one by one."""
     if not targets.replica_role:

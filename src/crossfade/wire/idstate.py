@@ -75,6 +75,7 @@ class IdState:
         "_forgets_all",
         "_limit",
         "_moved_at",
+        "_moved_to",
         "_moves_seen",
         "_stale",
         "_undo",
@@ -104,6 +105,7 @@ class IdState:
         self._aliases: dict[bytes, bytes] = {}  # former key -> its id, in this source transaction
         self._moves_seen = 0
         self._moved_at: dict[bytes, int] = {}  # former key -> the number of its move, in this source transaction
+        self._moved_to: dict[bytes, bytes] = {}  # former key -> the key it became in that move
         self._undo: dict[bytes, bytes | None] = {}  # key -> its entry at the last commit, for keys we changed since
         self._unwritten: list[Write] = []
         self._stale: set[bytes] = set()  # keys of unwritten entries: what the table says of them is out of date
@@ -112,6 +114,7 @@ class IdState:
         """A source transaction begins: whatever cascades the one before had are over (rule 4)."""
         self._aliases.clear()
         self._moved_at.clear()
+        self._moved_to.clear()
 
     def missing(self, olds: Iterable[bytes]) -> set[bytes]:
         """Those that must be read from the table before anything can be said about them."""
@@ -151,19 +154,26 @@ class IdState:
         """The id a *referring* row carries on the target, from its old image in an UPDATE, and an alternative.
 
         `becomes` is the same column in the new image. The key's former id comes first, as the update is most likely the
-        cascade of the parent's; unless `becomes` does not mean the same row, when it cannot be that cascade. The
-        alternative is for a row that the first did not find. Never allocates; (None, None): no such row was written.
+        cascade of the parent's; unless that cannot be (`cascade_of`). The alternative is for a row that the first did
+        not find. Never allocates; (None, None): no such row was written.
         """
         live, alias = self.known.get(old), self._aliases.get(old)
         if alias is None or alias == live:
             return live, None
-        follows = becomes is None or self.known.get(becomes) == alias
+        follows = becomes is None or self.cascade_of(old, becomes) is not None
         return (alias, live) if follows or live is None else (live, alias)
 
     def cascade_of(self, old: bytes, becomes: bytes) -> int | None:
-        """The number of the move that a reference's change from `old` to `becomes` is the cascade of, if it is one."""
+        """The number of the move that a reference's change from `old` to `becomes` is the cascade of, if it is one.
+
+        A cascade takes the very step its parent took. Once keys have changed places by way of a third, who goes the
+        whole way at once is another row, which refers to another parent from now on; so is who goes to a key that
+        somebody else has taken meanwhile.
+        """
         alias = self._aliases.get(old)
-        return self._moved_at[old] if alias is not None and self.known.get(becomes) == alias else None
+        if alias is None or self._moved_to[old] != becomes or self.known.get(becomes, alias) != alias:
+            return None
+        return self._moved_at[old]
 
     def resolve_kept(self, old: bytes, cascade: int | None) -> tuple[bytes | None, bytes | None]:
         """The id a referring row carries in a column that its UPDATE left alone, and an alternative.
@@ -258,6 +268,7 @@ class IdState:
         self._aliases[old] = new
         self._moves_seen += 1
         self._moved_at[old] = self._moves_seen
+        self._moved_to[old] = to
         self._put(to, new)
         self._unwritten.append(Moved(old, to, new))
         self._stale.update((old, to))
@@ -312,6 +323,7 @@ class IdState:
         self._undo.clear()
         self._aliases.clear()
         self._moved_at.clear()
+        self._moved_to.clear()
         self._absent.clear()
         self._forgets_all = False
         self._evict()

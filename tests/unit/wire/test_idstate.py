@@ -102,6 +102,22 @@ def test_keys_shifted_in_one_statement_are_told_apart() -> None:
     assert ids.resolve_owner(b"3") == b"Y"
 
 
+def test_after_keys_changed_places_only_single_steps_are_cascades() -> None:
+    """1 and 2 by way of 7: whoever goes from 1 to 2 at once did not follow, and refers to the new 1."""
+    ids = known(k1=b"X", k2=b"Y")
+    ids.begin_transaction()
+    ids.learn_absent([b"7"])
+    for old, to in ((b"1", b"7"), (b"2", b"1"), (b"7", b"2")):
+        ids.owner_key_changed(old, to)
+    assert (ids.resolve_new(b"1"), ids.resolve_new(b"2")) == (b"Y", b"X")
+    assert ids.resolve_old(b"1", b"7") == (b"X", b"Y")  # late, perhaps, but the very step
+    assert ids.resolve_old(b"1", b"2") == (b"Y", b"X")
+    assert ids.resolve_old(b"2", b"1") == (b"Y", b"X")
+    assert ids.resolve_old(b"7", b"2") == (b"X", None)
+    ids.allocate(b"7")
+    assert ids.resolve_old(b"1", b"7") == (b"Y", b"X")
+
+
 def test_a_key_taken_again_in_the_transaction_has_two_meanings() -> None:
     ids = known(k1=b"X")
     ids.begin_transaction()

@@ -120,7 +120,7 @@ def insert_after_delete_merged(patch: Patch) -> None:
             return
         self.inserts += 1
         self._slots[key] = dead[0]
-        dead[0].frame, dead[0].at, dead[0].unsent = frame, at + 1, frozenset()
+        dead[0].frame, dead[0].at, dead[0].unsent = frame, at + 1, 0
 
     patch.setattr(module.TableFold, "insert", merged)
 

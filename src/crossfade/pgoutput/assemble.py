@@ -27,8 +27,9 @@ class Piece:
     """A run of changes of one source transaction, in order; the last one carries the Commit.
 
     `frames` are row messages and Truncates as they came, XLogData header included; `truncates` says that there is a
-    Truncate among them. `relations` describes every relation they name, and holds for all of them: pieces of one
-    `shape` may be read by the relations of the later one. `cost` is bytes held.
+    Truncate among them, `oids` are the relations of the row messages. `relations` describes every relation they name,
+    and holds for all of them: pieces of one `shape` may be read by the relations of the later one. `cost` is bytes
+    held.
     """
 
     begin: Begin
@@ -38,6 +39,7 @@ class Piece:
     frames: list[bytes] = field(default_factory=list)
     commit: Commit | None = None
     truncates: bool = False
+    oids: set[int] = field(default_factory=set)
     cost: int = 0
 
     @property
@@ -94,6 +96,7 @@ class Assembler:
         if piece is None or self._skips:
             return stop, None
         piece.frames += frames[at:stop]
+        piece.oids.update([int.from_bytes(head[1:]) for head in counts])
         piece.cost += held
         return stop, self._cut(piece) if piece.cost >= self._piece_bytes else None
 

@@ -204,8 +204,7 @@ class Gatherer:
         changes that target's copy has."""
         final_lsn = piece.begin.final_lsn
         skips: list[set[int]] = [set() for _ in opened.layers]
-        for name in {frame[_OID] for frame in piece.frames}:
-            oid = int.from_bytes(name, "big")
+        for oid in piece.oids:
             relation = piece.relations[oid]
             for at, plan in enumerate(self._targets(relation)):
                 if at == len(opened.layers):

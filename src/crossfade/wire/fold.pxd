@@ -4,7 +4,6 @@ cimport cython
 
 
 @cython.final
-@cython.no_gc
 @cython.freelist(1024)
 cdef class _Slot:
     cdef public bytes frame
@@ -12,7 +11,7 @@ cdef class _Slot:
     cdef public bytes key
     cdef public bytes old_frame
     cdef public Py_ssize_t old_at
-    cdef public frozenset unsent
+    cdef public Py_ssize_t unsent
     cdef public bint has_moved
 
 
@@ -36,6 +35,7 @@ cdef class TableFold:
     cdef dict _places
     cdef list _pairs
     cdef dict _gaps
+    cdef list _unsent
     cdef dict _slots
     cdef list _born
     cdef list _old
@@ -46,7 +46,7 @@ cdef class TableFold:
     cdef void insert(self, bytes frame, Py_ssize_t at, Py_ssize_t size) except *
 
     @cython.locals(data="const unsigned char *", slot=_Slot, old_key=bytes, new_key=bytes, old_at=Py_ssize_t,
-                   unsent=frozenset)
+                   unsent=Py_ssize_t)
     cdef void update(self, bytes frame, Py_ssize_t at, Py_ssize_t size) except *
 
     @cython.locals(data="const unsigned char *", slot=_Slot, key=bytes)

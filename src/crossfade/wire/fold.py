@@ -40,8 +40,6 @@ WIDE_KEY: Final = "wide_key"
 CONFLICT: Final = "conflict"
 """An INSERT over a row that lives, or a change of one that does not: the frames alone cannot explain it."""
 
-_ALL_SENT: Final[frozenset[int]] = frozenset()
-
 
 @dataclass(slots=True)
 class Rows:
@@ -70,10 +68,12 @@ class Folded:
 
 
 class _Slot:
-    """One row through the batch. `frame` is None once it is dead; `unsent` are places of no known value.
+    """One row through the batch. `frame` is None once it is dead; `unsent` is the number of the set of places of which
+    no value is known (0: none, `TableFold` numbers them).
 
     For a row that was there before the batch, `key` is its original identity and `old_frame`, `old_at` the tuple that
-    carries it.
+    carries it. Compiled, nothing but bytes and numbers: the cyclic collector, which a million rows would keep busier
+    than all else, leaves such objects alone.
     """
 
     __slots__ = ("at", "frame", "has_moved", "key", "old_at", "old_frame", "unsent")
@@ -84,7 +84,7 @@ class _Slot:
         self.key: bytes | None = None
         self.old_frame = frame
         self.old_at = at
-        self.unsent: frozenset[int] = _ALL_SENT
+        self.unsent = 0
         self.has_moved = False
 
 
@@ -111,6 +111,7 @@ class TableFold:
         "_pairs",
         "_places",
         "_slots",
+        "_unsent",
         "deletes",
         "form",
         "inserts",
@@ -152,7 +153,8 @@ class TableFold:
         # Which of these the keyspace is declared on is not the plan's to know. The others refer to the table itself;
         # a change of one that an old tuple tells is applied exactly, too.
         self._owner = tuple(sorted(owner))
-        self._gaps: dict[tuple[int, ...], frozenset[int]] = {}
+        self._gaps: dict[tuple[int, ...], int] = {}  # positions not sent: the number of the places that means
+        self._unsent: list[frozenset[int]] = [frozenset()]
         self._slots: dict[bytes, _Slot | None] = {}  # who holds an identity now; None: nobody any more
         self._born: list[_Slot] = []
         self._old: list[_Slot] = []
@@ -171,8 +173,8 @@ class TableFold:
             if slot.frame is not None:
                 _add(inserts, slot.frame, slot.at)
         deletes = Rows([], [])
-        updates: dict[frozenset[int], Rows] = {}
-        moves: dict[frozenset[int], tuple[Rows, Rows]] = {}
+        updates: dict[int, Rows] = {}
+        moves: dict[int, tuple[Rows, Rows]] = {}
         for slot in sorted(self._old, key=_original):
             if slot.frame is None:
                 _add(deletes, slot.old_frame, slot.old_at)
@@ -185,8 +187,8 @@ class TableFold:
         return Folded(
             inserts,
             deletes,
-            list(updates.items()),
-            [(unsent, before, after) for unsent, (before, after) in moves.items()],
+            [(self._unsent[unsent], rows) for unsent, rows in updates.items()],
+            [(self._unsent[unsent], before, after) for unsent, (before, after) in moves.items()],
         )
 
     # changes -------------------------------------------------------------------------------------------------------
@@ -244,7 +246,7 @@ class TableFold:
         if slot is None:
             self.refused = CONFLICT
             return
-        unsent = _ALL_SENT
+        unsent = 0
         if self._missing is not None:
             frame, at, unsent = self._filled(frame, at, size, self._missing, slot, old_at)
             if self._pairs and self._is_undecided(frame, at):
@@ -319,7 +321,7 @@ class TableFold:
 
     def _filled(
         self, frame: bytes, at: int, size: int, missing: list[int], slot: _Slot, old_at: int
-    ) -> tuple[bytes, int, frozenset[int]]:
+    ) -> tuple[bytes, int, int]:
         """An image whose missing cells are taken from the old tuple (D2) or the image before (C4), where they have one.
 
         `slot` must still hold the image before. A K tuple knows identity columns only (D3).
@@ -337,10 +339,9 @@ class TableFold:
             if value != b"u":
                 values[position] = value
         gaps = tuple([position for position in missing if position not in values])
-        unsent = self._gaps.get(gaps)
-        if unsent is None:
-            unsent = frozenset([place for position in gaps for place in self._places.get(position, ())])
-            self._gaps[gaps] = unsent
+        unsent = self._gaps.get(gaps, -1)
+        if unsent < 0:
+            unsent = self._gaps[gaps] = self._number(gaps)
         if not values:
             return frame, at, unsent
         cells = _cells(frame, at, size)
@@ -352,6 +353,13 @@ class TableFold:
         """An id is known, and the column that says whose it is, is not."""
         cells = _cells(frame, at, len(frame))
         return any(cells[asked] == b"u" and cells[position] != b"u" for asked, position in self._pairs)
+
+    def _number(self, gaps: tuple[int, ...]) -> int:
+        """Of the set of places that these positions fill."""
+        places = frozenset([place for position in gaps for place in self._places.get(position, ())])
+        if places not in self._unsent:
+            self._unsent.append(places)
+        return self._unsent.index(places)
 
     def _owner_changes(self, frame: bytes, old_at: int, new_at: int, size: int) -> bool:
         """A column the table's keyspace is mapped by has another value than before; one not sent has the same."""

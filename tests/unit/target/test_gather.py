@@ -64,6 +64,7 @@ def piece(
         frames=list(frames),
         commit=Commit(Lsn(number * 100), Lsn(number * 100 + 8), 0) if is_last else None,
         truncates=truncates,
+        oids={described.oid} if frames and not truncates else set(),
         cost=100,
     )
 

@@ -458,3 +458,68 @@ def test_D4_keys_that_may_be_stored_out_of_line(databases: Databases, workspace:
     assert "y" * 200 not in told["sentence"]
     databases.source.execute(told["remedy"].splitlines()[1])
     assert "data_wide_key" not in {each["name"] for each in _said(workspace, mapping=mapping)[1]["findings"]}
+
+
+INNER_MAPPING = """
+version: 1
+schemas: {public: app}
+ids: {user: {from: public.users.id, strategy: uuid7}, team: {from: public.teams.id, strategy: uuid7}}
+tables:
+  app.t:
+    columns:
+      readers: {remap: user}
+      doc: {remap: [{ids: user, path: [$.owner, "$.readers[*].id"]}, {ids: team, path: $.team}]}
+      owner: {remap: {by: kind, of: {User: user, Team: team}}}
+      other: {remap: {by: kind, of: {User: user}, otherwise: keep}}
+"""
+
+
+def test_I6_ids_inside_values_that_have_no_parent(databases: Databases, workspace: Workspace) -> None:
+    databases.prepare(
+        source="""
+            CREATE TABLE users (id int PRIMARY KEY);
+            CREATE TABLE teams (id uuid PRIMARY KEY);
+            CREATE TABLE t (id int PRIMARY KEY, readers int[], doc jsonb, kind text, owner text, other text);
+            INSERT INTO users VALUES (1), (2);
+            INSERT INTO teams VALUES ('00000000-0000-0000-0000-000000000001');
+            INSERT INTO t VALUES
+                (1, '{{1,NULL},{2,1}}', '{"owner": 1, "readers": [{"id": "2"}, {"no": 9}, {"id": null}]}', 'User',
+                    '1', '2'),
+                (2, '{}', '{"team": "00000000-0000-0000-0000-000000000001"}', 'Team',
+                    '00000000-0000-0000-0000-000000000001', 'x'),
+                (3, '{1,3}', '{"readers": [{"id": 1}, {"id": 4}]}', NULL, NULL, NULL),
+                (4, NULL, '{"team": "00000000-0000-0000-0000-000000000002"}', 'User', '5', '5'),
+                (5, NULL, '{"owner": true}', 'Shop', '1', '1'),
+                (6, NULL, '{"owner": "x"}', NULL, '1', '1'),
+                (7, NULL, '[]', 'Team', 'none', NULL)
+        """,
+        target="""
+            CREATE SCHEMA app;
+            CREATE TABLE app.users (id uuid PRIMARY KEY);
+            CREATE TABLE app.teams (id uuid PRIMARY KEY);
+            CREATE TABLE app.t (id int PRIMARY KEY, readers uuid[], doc jsonb, kind text, owner text, other text);
+        """,
+    )
+    databases.publish("public.users", "public.teams", "public.t")
+    _, said = _said(workspace, mapping=INNER_MAPPING)
+    assert said["data"]["finished"], said["findings"]
+    (table,) = (each for each in said["data"]["tables"] if each["source"] == "public.t")
+    found = sorted(
+        (each["name"], each["columns"][0], [sample["id"] for sample in each["samples"]])
+        for each in table["questions"]
+        if each["rows"]
+    )
+    assert found == [
+        ("data_does_not_fit", "doc", ["5", "6"]),
+        ("data_does_not_fit", "owner", ["5", "6"]),
+        ("data_does_not_fit", "owner", ["7"]),
+        ("data_orphan", "doc", ["3"]),
+        ("data_orphan", "doc", ["4"]),
+        ("data_orphan", "other", ["4"]),
+        ("data_orphan", "owner", ["4"]),
+        ("data_orphan", "readers", ["3"]),
+    ]
+    explained = json.loads(workspace.run("check", "--explain", "app.t", "--json").stdout)
+    columns = {column["name"]: column for column in explained["sources"][0]["columns"]}
+    assert columns["owner"]["from"] == ["owner", "kind"]
+    assert "User: ids.user, Team: ids.team); any other is an error" in columns["owner"]["words"]

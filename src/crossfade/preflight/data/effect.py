@@ -7,10 +7,13 @@ has none.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from psycopg import sql
 
+from crossfade.catalog import TableName
+from crossfade.mapping.plan import Keyspace
 from crossfade.preflight.data.fits import Misfit
 
 
@@ -20,6 +23,17 @@ class Remarkable:
 
     words: str
     where: sql.Composable
+
+
+@dataclass(frozen=True, slots=True)
+class Orphans:
+    """Ids of a keyspace whose owner has no such row. `is_plain`: the column holds one id, so that foreign keys may say
+    the same."""
+
+    keyspace: str
+    owner: TableName
+    where: sql.Composable
+    is_plain: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,8 +53,41 @@ class Effect:
     may_be_null: bool
     misfits: tuple[Misfit, ...] = ()
     remarkable: tuple[Remarkable, ...] = ()
+    orphans: tuple[Orphans, ...] = ()
 
 
 def of_source(column: str) -> sql.Composable:
     """A column of the source's row."""
     return sql.SQL("s.{}").format(sql.Identifier(column))
+
+
+def new_id(old: sql.Composable, keyspace: str) -> sql.Composable:
+    """The new id of an old one, as the target's map has it."""
+    return sql.SQL("(SELECT m.new FROM {} m WHERE m.old = {})").format(
+        sql.Identifier("crossfade", f"id_{keyspace}"), old
+    )
+
+
+def without_parent(
+    own: Sequence[sql.Composable], parents: sql.Composable, theirs: Sequence[sql.Composable]
+) -> sql.Composable:
+    """Rows with a reference and no parent; a reference with a NULL in it refers to nothing (MATCH SIMPLE).
+
+    `parents` is a FROM item, over which `theirs` are evaluated.
+    """
+    names = [sql.Identifier(f"v{number}") for number in range(len(own))]
+    found = sql.SQL("SELECT {} FROM {}").format(
+        sql.SQL(", ").join(sql.SQL("{} AS {}").format(value, name) for value, name in zip(theirs, names, strict=True)),
+        parents,
+    )
+    equal = [sql.SQL("o.{} = ({})").format(name, value) for name, value in zip(names, own, strict=True)]
+    present = [sql.SQL("({}) IS NOT NULL").format(value) for value in own]
+    return sql.SQL("{} AND NOT EXISTS (SELECT FROM ({}) AS o WHERE {})").format(
+        sql.SQL(" AND ").join(present), found, sql.SQL(" AND ").join(equal)
+    )
+
+
+def not_owned(old: sql.Composable, keyspace: Keyspace) -> sql.Composable:
+    """Whether an id (of the owner's kind of type) has no row in its owner."""
+    owner = sql.SQL("{} AS p").format(sql.Identifier(*keyspace.owner))
+    return without_parent([old], owner, [sql.Identifier("p", keyspace.column)])

@@ -15,6 +15,7 @@ from psycopg import sql
 
 from crossfade.catalog import Column
 from crossfade.faults import Misconfigured
+from crossfade.mapping.idrules import RemapArray, RemapBy, RemapPaths
 from crossfade.mapping.plan import (
     Ambiguous,
     ColumnPlan,
@@ -28,8 +29,9 @@ from crossfade.mapping.plan import (
 )
 from crossfade.mapping.rules import Convert, ValueMap
 from crossfade.preflight.data.converted import converted, value_map
-from crossfade.preflight.data.effect import Effect, Remarkable, of_source
+from crossfade.preflight.data.effect import Effect, Orphans, Remarkable, new_id, not_owned, of_source
 from crossfade.preflight.data.fits import Ground, Misfit, canonical, misfits, range_of
+from crossfade.preflight.data.inner import inner_ids
 from crossfade.wire.zones import Zone
 
 # A day and a half inside what a timestamp can hold: AT TIME ZONE raises an error beyond.
@@ -48,6 +50,8 @@ def effect(column: ColumnPlan, keyspaces: Mapping[str, Keyspace], ground: Ground
             return _remapped(source, column.target, keyspaces[name])
         case ((LocalTime() as rule), Column() as source):
             return _local_time(source, rule)
+        case ((RemapArray() | RemapPaths() | RemapBy()) as inner, Column() as source):
+            return inner_ids(source, inner, keyspaces)
         case ((ValueMap() as rule), Column() as source):
             return value_map(source, rule)
         case ((Convert() as rule), Column() as source):
@@ -84,9 +88,7 @@ _NEW_IDS: Final[Mapping[Strategy, str]] = {
 
 def _remapped(source: Column, target: Column, keyspace: Keyspace) -> Effect:
     old = of_source(source.name)
-    shown = sql.SQL("(SELECT m.new FROM {} m WHERE m.old = {})").format(
-        sql.Identifier("crossfade", f"id_{keyspace.name}"), old
-    )
+    shown = new_id(old, keyspace.name)
     found: list[Misfit] = []
     if keyspace.strategy is Strategy.OFFSET:
         made = f"the old id {'plus' if keyspace.by >= 0 else 'minus'} {abs(keyspace.by)}"
@@ -104,7 +106,8 @@ def _remapped(source: Column, target: Column, keyspace: Keyspace) -> Effect:
         f"the new id of {source.name} in ids.{keyspace.name} ({keyspace.owner}.{keyspace.column}): {made}; NULL stays"
         " NULL"
     )
-    return Effect(words, shown, old, False, "", not source.not_null, tuple(found))
+    orphans = Orphans(keyspace.name, keyspace.owner, not_owned(old, keyspace), is_plain=True)
+    return Effect(words, shown, old, False, "", not source.not_null, tuple(found), orphans=(orphans,))
 
 
 def _local_time(source: Column, rule: LocalTime) -> Effect:

@@ -17,7 +17,7 @@ from typing import Final
 from psycopg import sql
 
 from crossfade.catalog import Column
-from crossfade.mapping.conversions import BIGINT, INTEGER, NUMERIC, SMALLINT, TEXT, VARCHAR, length_limit
+from crossfade.mapping.conversions import BIGINT, INTEGER, NUMERIC, SMALLINT, TEXT, VARCHAR, element, length_limit
 from crossfade.mapping.conversions import precision_and_scale as digits_of
 
 _STRINGS: Final = frozenset({TEXT, VARCHAR, "citext", "name"})
@@ -49,8 +49,8 @@ class Ground:
 def misfits(value: sql.Composable, source: Column, target: Column, ground: Ground) -> Iterator[Misfit]:
     """Of a column that is handed over as it is. `value` is the SQL of the source's value."""
     if source.base_type.endswith("[]") and target.base_type.endswith("[]"):
-        element = sql.SQL("e.each")
-        for found in misfits(element, _element(source), _element(target), ground):
+        each = sql.SQL("e.each")
+        for found in misfits(each, element(source), element(target), ground):
             where = sql.SQL("EXISTS (SELECT FROM pg_catalog.unnest({}) AS e(each) WHERE {})").format(value, found.where)
             yield dataclasses.replace(found, words=f"elements that are {found.words}", where=where, widen="")
         return
@@ -82,16 +82,6 @@ def range_of(type_name: str) -> tuple[int, int] | None:
     """The least and the greatest of an integer type."""
     bits = _BITS.get(type_name)
     return None if bits is None else (-(1 << bits), (1 << bits) - 1)
-
-
-def _element(column: Column) -> Column:
-    return dataclasses.replace(
-        column,
-        type_name=column.type_name.removesuffix("[]"),
-        base_type=column.base_type.removesuffix("[]"),
-        type_kind=column.element_type_kind or "b",
-        element_type_kind="",
-    )
 
 
 def _length(value: sql.Composable, source: Column, target: Column, _: Ground) -> Iterator[Misfit]:

@@ -17,9 +17,9 @@ from psycopg import sql
 from crossfade.catalog import Catalog, ForeignKey, Key, Table, TableName
 from crossfade.findings import Severity
 from crossfade.mapping.identity import may_be_toasted
-from crossfade.mapping.plan import Const, OnOrphan, Plan, Remap, Strategy, TablePlan
+from crossfade.mapping.plan import Const, OnOrphan, Plan, Strategy, TablePlan
 from crossfade.preflight.data.clauses import Clause, ClauseKind, holds, row_of_target, value_of
-from crossfade.preflight.data.effect import Effect, of_source
+from crossfade.preflight.data.effect import Effect, Orphans, of_source, without_parent
 from crossfade.preflight.data.effects import effect
 from crossfade.preflight.data.fits import Ground
 from crossfade.preflight.remarks import qualified, quoted
@@ -323,25 +323,33 @@ def _orphans(
             yield from _orphans_of(key, table, parent, plan, effects, ground, replica_role=replica_role)
             told.update(key.columns)
     for column in table.columns:
-        rule, from_column = column.rule, column.source
-        if not isinstance(rule, Remap) or from_column is None or column.target.name in told:
+        source_column = column.source
+        if source_column is None:
             continue
-        keyspace = plan.keyspaces.get(rule.keyspace)
-        if keyspace is not None and keyspace.strategy is Strategy.TABLE and table.owns == keyspace.name:
-            yield Blind(f"target {keyspace.taken_from}", f"whether each id of {keyspace.owner} has a new one there")
-        if keyspace is None or _refers(table.source, from_column.name, keyspace.owner, keyspace.column, source):
-            continue
-        allocates = table.policies.orphan_id is OnOrphan.ALLOCATE
-        yield Question(
-            "data_orphan",
-            How.ALONE,
-            Severity.WARNING if allocates else Severity.ERROR,
-            (from_column.name,),
-            f"refer by {from_column.name} to rows of {keyspace.owner} that do not exist"
-            + ("; they will be given new ids all the same (orphan_id: allocate)" if allocates else ""),
-            "Mend these rows on the source" + (", if that is not what you want." if allocates else "."),
-            _without_parent([of_source(from_column.name)], keyspace.owner, [sql.Identifier("p", keyspace.column)]),
-        )
+        for found in effects[column.target.name].orphans:
+            keyspace = plan.keyspaces[found.keyspace]
+            if keyspace.strategy is Strategy.TABLE and table.owns == keyspace.name:
+                yield Blind(f"target {keyspace.taken_from}", f"whether each id of {keyspace.owner} has a new one there")
+            is_held = found.is_plain and (
+                column.target.name in told
+                or _refers(table.source, source_column.name, keyspace.owner, keyspace.column, source)
+            )
+            if not is_held:
+                yield _orphaned(table, source_column.name, found)
+
+
+def _orphaned(table: TablePlan, column: str, found: Orphans) -> Question:
+    allocates = table.policies.orphan_id is OnOrphan.ALLOCATE
+    return Question(
+        "data_orphan",
+        How.ALONE,
+        Severity.WARNING if allocates else Severity.ERROR,
+        (column,),
+        f"refer by {column} to rows of {found.owner} that do not exist"
+        + ("; they will be given new ids all the same (orphan_id: allocate)" if allocates else ""),
+        "Mend these rows on the source" + (", if that is not what you want." if allocates else "."),
+        found.where,
+    )
 
 
 def _refers(table: TableName, column: str, owner: TableName, owned: str, source: Catalog) -> bool:
@@ -408,31 +416,11 @@ def _orphans_of(
             else "; foreign keys are not checked while crossfade writes, so they will arrive and break it"
         ),
         "Mend these rows on the source.",
-        _without_parent(
+        without_parent(
             [value for value in own if value is not None],
-            parent.source,
+            source_rows(parent),
             [value for value in theirs if value is not None],
-            rows=source_rows(parent),
         ),
-    )
-
-
-def _without_parent(
-    own: Sequence[sql.Composable],
-    owner: TableName,
-    theirs: Sequence[sql.Composable],
-    rows: sql.Composable | None = None,
-) -> sql.Composable:
-    """Rows with a reference and no parent; a reference with a NULL in it refers to nothing (MATCH SIMPLE)."""
-    names = [sql.Identifier(f"v{number}") for number in range(len(own))]
-    parents = sql.SQL("SELECT {} FROM {}").format(
-        sql.SQL(", ").join(sql.SQL("{} AS {}").format(value, name) for value, name in zip(theirs, names, strict=True)),
-        rows if rows is not None else sql.SQL("{} AS p").format(sql.Identifier(*owner)),
-    )
-    equal = [sql.SQL("o.{} = ({})").format(name, value) for name, value in zip(names, own, strict=True)]
-    present = [sql.SQL("({}) IS NOT NULL").format(value) for value in own]
-    return sql.SQL("{} AND NOT EXISTS (SELECT FROM ({}) AS o WHERE {})").format(
-        sql.SQL(" AND ").join(present), parents, sql.SQL(" AND ").join(equal)
     )
 
 

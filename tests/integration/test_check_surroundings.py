@@ -216,3 +216,17 @@ def test_types_that_make_two_values_equal(databases: Databases, workspace: Works
     assert [each.severity for each in told] == [Severity.WARNING, Severity.WARNING]
     assert "citext does not tell upper from lower case" in told[0].sentence
     assert "does not compare spaces at the end" in told[1].sentence
+
+
+@pytest.mark.one_version
+def test_a_catalog_that_is_hidden_is_told_and_stands_in_nobody_s_way(
+    databases: Databases, workspace: Workspace
+) -> None:
+    databases.prepare(source="CREATE TABLE t (id int PRIMARY KEY)", target="CREATE TABLE t (id int PRIMARY KEY)")
+    databases.publish("public.t")
+    databases.source.execute("REVOKE SELECT ON pg_catalog.pg_largeobject_metadata FROM PUBLIC")
+    found = examined(workspace, MAPPING)
+    assert errors(found) == set()
+    assert one(found, "not_examined").severity is Severity.WARNING
+    databases.source.execute("GRANT SELECT ON pg_catalog.pg_largeobject_metadata TO PUBLIC")
+    assert "not_examined" not in names(examined(workspace, MAPPING))

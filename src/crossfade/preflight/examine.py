@@ -16,7 +16,7 @@ from psycopg.conninfo import conninfo_to_dict
 
 from crossfade.catalog import Catalog
 from crossfade.faults import Fault, Policy
-from crossfade.findings import Finding, Severity
+from crossfade.findings import Finding, Kind, Severity
 from crossfade.mapping.compile import compile_plan
 from crossfade.mapping.plan import Plan
 from crossfade.mapping.spec import Spec
@@ -179,13 +179,21 @@ async def _tables(intent: Intent, plan: Plan, source: _Source, target: _Target) 
     oids = [target.catalog.tables[table.target].oid for table in plan.tables]
     around_source = await _attempt(Side.SOURCE, "", observe.source_natures(source.connection, plan, asked))
     around_target = await _attempt(Side.TARGET, "", observe.target_natures(target.connection, plan, oids, asked))
-    remarks.extend(each for each in (around_source, around_target) if isinstance(each, Remark))
+    remarks.extend(_no_obstacle(each) for each in (around_source, around_target) if isinstance(each, Remark))
     if not isinstance(around_source, Remark) and not isinstance(around_target, Remark):
         catalogs = (source.catalog, target.catalog)
         remarks.extend(
             about_surroundings(intent, plan, source.facts, target.facts, around_source, around_target, catalogs)
         )
     return remarks
+
+
+def _no_obstacle(unexamined: Remark) -> Remark:
+    """What surrounds the tables could not be looked at, on a server that hides a catalog perhaps: somebody should know,
+    and a workflow that runs must not end for it. A lost connection is told as the others are."""
+    if unexamined.finding.kind is Kind.UNREACHABLE:
+        return unexamined
+    return replace(unexamined, finding=replace(unexamined.finding, severity=Severity.WARNING))
 
 
 async def _still_blocked(source: _Source) -> _Source:

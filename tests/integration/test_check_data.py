@@ -316,7 +316,7 @@ def test_what_only_the_target_can_tell_is_not_asked_of_the_source(databases: Dat
             CREATE TABLE app.t (id int PRIMARY KEY, a text CONSTRAINT own CHECK (app.fine(a)),
                                 b text CONSTRAINT volatile CHECK (b <> random()::text), c text,
                                 CONSTRAINT answered CHECK (a <> b AND c IS NULL));
-            CREATE UNIQUE INDEX some ON app.t (b) WHERE a = 'x';
+            CREATE UNIQUE INDEX partly ON app.t (b) WHERE a = 'x';
         """,
     )
     databases.publish("public.t")
@@ -326,8 +326,8 @@ def test_what_only_the_target_can_tell_is_not_asked_of_the_source(databases: Dat
     assert [each for each in table["not_askable"] if "CHECK volatile" in each]
     assert len(table["not_askable"]) == 2
     assert [each["rows"] for each in table["questions"] if each["name"] == "data_refused_by_check"] == [0]
-    (some,) = (each for each in table["questions"] if each["name"] == "data_duplicate")
-    assert (some["rows"], [sample["id"] for sample in some["samples"]]) == (2, ["1", "2"])
+    (partly,) = (each for each in table["questions"] if each["name"] == "data_duplicate")
+    assert (partly["rows"], [sample["id"] for sample in partly["samples"]]) == (2, ["1", "2"])
     assert [each["severity"] for each in said["findings"] if each["name"] == "data_not_examined"] == ["info", "info"]
 
 

@@ -16,7 +16,7 @@ from typing import Final
 from hypothesis import strategies as st
 
 from tests.histories.source import Logged, Refused, Row, Source
-from tests.histories.tables import BY_NAME, FAMILIES, PARTS_OF, TOASTED, PartSpec, TableSpec
+from tests.histories.tables import BECOMES, BY_NAME, FAMILIES, PARTS_OF, TAKEN_BACK, TOASTED, PartSpec, TableSpec
 from tests.histories.values import KINDS, SAMPLED, TEXTS, Value, Values
 
 Shown = Mapping[str, Counter[str]]
@@ -115,8 +115,10 @@ class _Teller:
             if name in table.key:
                 return there[value % len(there)] if there else None
             return there[value % (len(there) + 1)] if value % (len(there) + 1) < len(there) else None
-        if (table.name, name) == ("loose", "owner_id"):
+        if (table.name, name) in {("loose", "owner_id"), ("shared", "who_id")}:
             return (None, _OUTSIDE, _OUTSIDE + 1)[value % 3]
+        if (table.name, name) == ("shared", "who_type"):
+            return (None, "T", "O", "X")[value % 4]
         if name == "term":
             return value % 3
         if name in table.key or (name == "id" and table.name != "ranks"):
@@ -137,6 +139,8 @@ class _Teller:
     def key_part(self, table: TableSpec, name: str, kind: str, key: int) -> Value:
         if table.name == "pairs":
             return key % 3 if name == "a" else ("x", f"{TOASTED}wide", 'y\\\t"')[key // 3 % 3]
+        if table.name == "pinned":
+            return ("T", "O", "X")[key % 3] if name == "who_type" else _OUTSIDE + key // 3
         if kind == "text":
             return f"k{key}" if key % 3 else f'k\\{key}"'
         if table.name == "owners" and key >= 6:
@@ -237,6 +241,8 @@ def _shift(teller: _Teller, table: TableSpec, key: int, value: int) -> None:
         return
     column, by = table.key[0], 1 if value % 2 else -1
     rows = [row for row in teller.source.tables[table.name] if int(row.values[column] or 0) < _PARKING]
+    if table.name == "mapped" and not all(-40 < int(row.values[column] or 0) < 59 for row in rows):
+        return
     rows.sort(key=lambda row: -by * int(row.values[column] or 0))
     shifted = (column, "term") if table.name == "leaders" and value % 3 else (column,)
     teller.do(
@@ -370,7 +376,13 @@ def _row_shown(table: TableSpec, row: Row) -> str:
     for name, kind in table.columns:
         value = row.values[name]
         if name not in table.dropped:
-            parts.append(NULL if value is None else KINDS[kind].shown(value))
+            shown = None if value is None else KINDS[kind].shown(value)
+            if shown is not None and (table.name, name) in BECOMES:
+                shown = BECOMES[table.name, name][0](shown)
+            parts.append(NULL if shown is None else shown)
+    if table.name == "mapped":
+        code = row.values["code"]
+        parts.append(NULL if code is None else str(code != 0).lower())
     if table.name == "things":
         n = row.values["n"]
         parts.append(NULL if n is None else str(int(n) * 2))
@@ -388,12 +400,13 @@ def _target_expressions(table: TableSpec) -> list[str]:
         if name in table.dropped:
             continue
         target = {"note": "remark"}.get(name, name) if table.name == "things" else name
-        text = f"t.{target}::text"
+        text = TAKEN_BACK.get((table.name, name), f"t.{target}::text")
         if name in remapped:
             known = f"(SELECT m.old::text FROM crossfade.id_{remapped[name]} m WHERE m.new = t.{target})"
             text = f"CASE WHEN t.{target} IS NOT NULL THEN coalesce({known}, 'in no map') END"
         found.append(text)
-    found += {"things": ["t.twice::text"], "nodes": ["t.const::text"]}.get(table.name, [])
+    own = {"things": ["t.twice::text"], "nodes": ["t.const::text"], "mapped": ["t.truth::text"]}
+    found += own.get(table.name, [])
     if table.kept:
         found.append("t.kept")
     return found
@@ -401,11 +414,16 @@ def _target_expressions(table: TableSpec) -> list[str]:
 
 def _source_expressions(table: TableSpec) -> list[str]:
     found = [
-        f"(t.{name} AT TIME ZONE 'America/New_York')::text" if kind == "local" else f"t.{name}::text"
+        BECOMES[table.name, name][1]
+        if (table.name, name) in BECOMES
+        else f"(t.{name} AT TIME ZONE 'America/New_York')::text"
+        if kind == "local"
+        else f"t.{name}::text"
         for name, kind in table.columns
         if name not in table.dropped
     ]
-    found += {"things": ["(t.n * 2)::text"], "nodes": ["'7'"]}.get(table.name, [])
+    own = {"things": ["(t.n * 2)::text"], "nodes": ["'7'"], "mapped": ["(t.code <> 0)::text"]}
+    found += own.get(table.name, [])
     if table.kept:
         found.append("'fresh'")
     return found

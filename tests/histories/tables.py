@@ -6,6 +6,7 @@ must never happen a second time); without it they are deferrable and passive, as
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
@@ -143,6 +144,16 @@ TABLES: Final[tuple[TableSpec, ...]] = (
         references=(Reference("leader_id", "leaders", also=(("term", "term"),)),),
         remapped=(("leader_id", "leader"),),
     ),
+    TableSpec("mapped", (("id", "int4"), ("code", "int4"), ("big", "text")), key=("id",)),
+    TableSpec(
+        "shared",
+        (("id", "int4"), ("who_type", "text"), ("who_id", "int4"), ("readers", "int4[]"), ("body", "jsonb"),
+         ("big", "text")),
+        key=("id",),
+    ),
+    TableSpec(
+        "pinned", (("n", "int4"), ("who_type", "text"), ("who_id", "int4")), key=("who_type", "who_id"),
+    ),
 )  # fmt: skip
 BY_NAME: Final = {table.name: table for table in TABLES}
 
@@ -186,7 +197,34 @@ FAMILIES: Final[tuple[tuple[str, ...], ...]] = (
     ("logs",),
     ("shifts",), ("owners", "owned"), ("owners", "members"), ("owners", "loose"), ("kinds",), ("stays",), ("tickets",),
     ("ranks",), ("parents", "firm"), ("rooms",), ("tags", "tagged"), ("leaders", "votes"),
+    ("mapped",), ("owners", "shared"), ("tickets", "shared"), ("owners", "pinned"),
 )  # fmt: skip
+
+# Keys of `mapped` that its map names; stories stay within.
+MAPPED_KEYS: Final = (*range(-40, 60), 777)
+_PERSON: Final = (
+    "CASE t.who_type WHEN 'T' THEN (t.who_id::int - 1000)::text WHEN 'O' THEN coalesce((SELECT m.old::text"
+    " FROM crossfade.id_owner m WHERE m.new::text = t.who_id), 'in no map') ELSE t.who_id END"
+)
+# What a column shows on the target that is neither its value nor an id of one keyspace: an expression over the target's
+# row that takes it back, or what becomes of its text, here and as SQL over the source's row.
+TAKEN_BACK: Final = {("shared", "who_id"): _PERSON, ("pinned", "who_id"): _PERSON}
+_CODES: Final = {"0": "zero", "1": 'o "n" e', "2": None, "3": "\\N"}
+BECOMES: Final[dict[tuple[str, str], tuple[Callable[[str], str | None], str]]] = {
+    ("mapped", "id"): (lambda text: f"k{text}", "'k' || t.id"),
+    ("mapped", "code"): (
+        lambda text: _CODES.get(text, "other"),
+        ("CASE t.code WHEN 0 THEN 'zero' WHEN 1 THEN 'o \"n\" e' WHEN 2 THEN NULL WHEN 3 THEN '\\N'"
+        " ELSE CASE WHEN t.code IS NOT NULL THEN 'other' END END"),
+    ),
+    ("shared", "readers"): (
+        lambda text: text.replace("{1,", "{1001,").replace("3}", "1003}"),
+        "replace(replace(t.readers::text, '{1,', '{1001,'), '3}', '1003}')",
+    ),
+    ("shared", "body"): (
+        lambda text: text.replace('"a": 1', '"a": 1001'), "replace(t.body::text, '\"a\": 1', '\"a\": 1001')"
+    ),
+}  # fmt: skip
 
 SOURCE: Final = """
 CREATE TABLE things (id int PRIMARY KEY, u text UNIQUE, n int, big text, gone text, note text, huge text);
@@ -213,6 +251,9 @@ CREATE TABLE members (owner_id int REFERENCES owners ON DELETE CASCADE ON UPDATE
 CREATE TABLE loose (id int PRIMARY KEY, owner_id int, n int);
 CREATE TABLE kinds (id bigint PRIMARY KEY, i2 smallint, v varchar, f float8, m numeric, j jsonb, y bytea, a int[],
     g uuid, o boolean, at timestamp);
+CREATE TABLE mapped (id int PRIMARY KEY, code int, big text);
+CREATE TABLE shared (id int PRIMARY KEY, who_type text, who_id int, readers int[], body jsonb, big text);
+CREATE TABLE pinned (n int, who_type text, who_id int, PRIMARY KEY (who_type, who_id));
 CREATE TABLE stays (id int PRIMARY KEY, v text UNIQUE, big text);
 CREATE TABLE tickets (id int PRIMARY KEY, n int);
 CREATE TABLE ranks (id int PRIMARY KEY DEFERRABLE INITIALLY DEFERRED, note text);
@@ -247,6 +288,9 @@ CREATE TABLE members (owner_id uuid REFERENCES owners {cascade}, slot int, n int
 CREATE TABLE loose (id int PRIMARY KEY, owner_id uuid, n int);
 CREATE TABLE kinds (id bigint PRIMARY KEY, i2 int, v text, f float8, m numeric, j jsonb, y bytea, a int[],
     g uuid, o boolean, at timestamptz) PARTITION BY HASH (id);
+CREATE TABLE mapped (id text PRIMARY KEY, code text, truth boolean, big text);
+CREATE TABLE shared (id int PRIMARY KEY, who_type text, who_id text, readers bigint[], body jsonb, big text);
+CREATE TABLE pinned (n int, who_type text, who_id text, PRIMARY KEY (who_type, who_id));
 CREATE TABLE kinds_0 PARTITION OF kinds FOR VALUES WITH (MODULUS 2, REMAINDER 0);
 CREATE TABLE kinds_1 PARTITION OF kinds FOR VALUES WITH (MODULUS 2, REMAINDER 1);
 CREATE TABLE stays (id int GENERATED ALWAYS AS IDENTITY PRIMARY KEY, v text UNIQUE, big text,
@@ -310,6 +354,21 @@ tables:
 """
 
 
+MAPPING += f"""\
+  public.mapped:
+    columns:
+      id: {{values: {{{", ".join(f"{key}: k{key}" for key in MAPPED_KEYS)}}}}}
+      code: {{values: {{0: zero, 1: 'o "n" e', 2: null, 3: '\\N'}}, otherwise: {{const: other}}}}
+      truth: {{from: code, cast: lossy}}
+  public.shared:
+    columns:
+      who_id: {{remap: {{by: who_type, of: {{T: ticket, O: owner}}, otherwise: keep}}}}
+      readers: {{remap: ticket}}
+      body: {{remap: {{ids: ticket, path: $.a}}}}
+  public.pinned:
+    columns:
+      who_id: {{remap: {{by: who_type, of: {{T: ticket, O: owner}}, otherwise: keep}}}}
+"""
 MAPPING += "".join(f"  public.{part.name}: {part.mapping}\n" for part in PARTS)
 
 

@@ -296,6 +296,14 @@ def test_a_generated_source_column_may_be_left_behind_on_purpose() -> None:
     assert [one.target.name for one in plan.columns] == ["id"]
 
 
+def test_a_namesake_that_is_generated_is_no_matter_for_a_column_used_elsewhere() -> None:
+    source = table("public.t", T, "total int", pk="id")
+    target = table("app.t", T, "total int generated", "amount int", pk="id")
+    plan = one_plan(entry("columns: {amount: total}"), source, target)
+    assert [one.target.name for one in plan.columns] == ["id", "amount"]
+    assert "target_column_generated" in named(compiled("version: 1\nschemas: {public: app}", [source], [target]))
+
+
 def test_a_dropped_column_does_not_map_itself() -> None:
     plan = one_plan(entry("drop: [a]"), table("public.t", T, "a int", pk="id"), table("app.t", T, "a int", pk="id"))
     assert [one.target.name for one in plan.columns] == ["id"]

@@ -56,7 +56,7 @@ def compile_columns(
     plans: list[ColumnPlan] = []
     reached: set[str] = set()  # source columns that feed something, or whose own error was told already
     # A namesake that the target computes is no matter for a column that feeds another one.
-    elsewhere = {entry.source or name for name, entry in given.items() if not isinstance(entry.rule, Const)}
+    used_here = {entry.source or name for name, entry in given.items() if not isinstance(entry.rule, Const)}
     for target in sorted(pair.target.columns, key=lambda column: column.number):
         entry = given.get(target.name)
         if entry is None and (target.name in dropped or only):
@@ -68,7 +68,7 @@ def compile_columns(
         if entry is not None and isinstance(entry.rule, RemapBy):
             reached.add(entry.rule.by)
         if entry is None and (source is None or target.is_generated):
-            if source is not None and not source.is_generated and source.name not in elsewhere:
+            if source is not None and not source.is_generated and source.name not in used_here:
                 _feeds_generated(pair, source, target, pair.place, collect)
             elif source is None:
                 _check_unfed(pair, target, collect)

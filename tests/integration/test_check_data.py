@@ -14,8 +14,8 @@ from psycopg import sql
 from crossfade.catalog import TableName
 from crossfade.findings import Severity
 from crossfade.preflight.data.ask import GAVE_WAY
+from crossfade.preflight.data.asked import How, Question, Survey
 from crossfade.preflight.data.look import ask
-from crossfade.preflight.data.questions import How, Question, Survey
 from tests.servers.daemon import Workspace
 from tests.servers.databases import Databases
 

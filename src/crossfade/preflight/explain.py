@@ -12,12 +12,11 @@ from dataclasses import dataclass
 from psycopg import sql
 
 from crossfade.catalog import Catalog, Column, Table, TableName
-from crossfade.mapping.idrules import RemapBy
-from crossfade.mapping.plan import ColumnPlan, OnMissing, OnTruncate, Plan, TablePlan
+from crossfade.mapping.plan import OnMissing, OnTruncate, Plan, TablePlan
+from crossfade.preflight.data.asked import inputs, source_rows
 from crossfade.preflight.data.effect import Effect
 from crossfade.preflight.data.effects import effect
 from crossfade.preflight.data.fits import Ground
-from crossfade.preflight.data.questions import source_rows
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +69,7 @@ def _explained(table: TablePlan, plan: Plan, source: Table, target: Table, groun
     columns: list[FedColumn] = []
     for column in sorted(target.columns, key=lambda column: column.number):
         if column.name in fed:
-            columns.append(_fed(column, effects[column.name], _made_of(fed[column.name])))
+            columns.append(_fed(column, effects[column.name], inputs(fed[column.name])))
         else:
             columns.append(FedColumn(column.name, column.type_name, (), _unfed(column), None, ()))
     return Explained(
@@ -89,12 +88,6 @@ def _fed(column: Column, found: Effect, sources: tuple[str, ...]) -> FedColumn:
     if column.not_null and found.may_be_null:
         notes.append("refused by the target: NULL, which the source's column may hold")
     return FedColumn(column.name, column.type_name, sources, found.words, found.shown.as_string(), tuple(notes))
-
-
-def _made_of(column: ColumnPlan) -> tuple[str, ...]:
-    """The source columns a value is made of, the one it is fed by first."""
-    fed_by = (column.source.name,) if column.source is not None else ()
-    return (*fed_by, column.rule.by) if isinstance(column.rule, RemapBy) else fed_by
 
 
 def _unfed(column: Column) -> str:

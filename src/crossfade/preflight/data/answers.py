@@ -13,7 +13,7 @@ from psycopg import sql
 
 from crossfade.findings import Finding, Kind, Severity
 from crossfade.preflight.data.ask import TIME_IS_UP, Answer, Answers, Sample, Size
-from crossfade.preflight.data.questions import How, Survey
+from crossfade.preflight.data.asked import How, Survey
 from crossfade.preflight.remarks import listed, size
 
 # A value is held several times over while it is decoded, converted and sent; from here on somebody should know.

@@ -19,8 +19,8 @@ from psycopg import sql
 from psycopg.rows import args_row
 
 from crossfade.catalog import TableName
+from crossfade.preflight.data.asked import How, Question, Sized, Survey
 from crossfade.preflight.data.clauses import Clause, ClauseKind
-from crossfade.preflight.data.questions import How, Question, Sized, Survey
 from crossfade.session.connect import Connection
 
 SAMPLES: Final = 5

@@ -20,7 +20,8 @@ from crossfade.findings import Finding
 from crossfade.mapping.plan import Plan
 from crossfade.preflight.data import answers
 from crossfade.preflight.data.ask import Answers, Asker, clauses
-from crossfade.preflight.data.questions import Survey, surveys
+from crossfade.preflight.data.asked import Survey
+from crossfade.preflight.data.questions import surveys
 from crossfade.session.connect import Connection, connect
 from crossfade.settings import Settings
 from crossfade.wire.form import obstacle

@@ -6,8 +6,9 @@ from collections.abc import Sequence
 
 from crossfade.catalog import Table
 from crossfade.mapping.plan import Plan
+from crossfade.preflight.data.asked import Question, Survey
 from crossfade.preflight.data.clauses import Clause
-from crossfade.preflight.data.questions import Question, Survey, surveys
+from crossfade.preflight.data.questions import surveys
 from tests.unit.mapping.builders import catalog, compiled
 
 SCHEMAS = "version: 1\nschemas: {public: public}\n"

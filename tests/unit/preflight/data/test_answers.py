@@ -5,7 +5,7 @@ from __future__ import annotations
 from crossfade.findings import Finding, Severity
 from crossfade.preflight.data.answers import findings
 from crossfade.preflight.data.ask import LOST, TIME_IS_UP, Answer, Answers, Sample, Size
-from crossfade.preflight.data.questions import Survey
+from crossfade.preflight.data.asked import Survey
 from tests.unit.mapping.builders import table
 from tests.unit.preflight.data.asking import surveyed
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from crossfade.findings import Severity
+from crossfade.preflight.data.asked import How
 from crossfade.preflight.data.clauses import Clause, ClauseKind
-from crossfade.preflight.data.questions import How
 from tests.unit.mapping.builders import key, name, reference, table
 from tests.unit.preflight.data.asking import asked, surveyed, the
 

@@ -165,6 +165,17 @@ def test_I5_a_reference_moved_by_hand_after_keys_changed_places(targets: Stand) 
     agree(targets, story, *(Way("", binary, EVERYTHING, EVERYTHING, few=1) for binary in (False, True)))
 
 
+def test_I5_a_reference_that_follows_and_goes_on_by_hand(targets: Stand) -> None:
+    """2 becomes 1 and 1 becomes 0; then the member that came to 1 with its owner is given to 0, as a cascade of the
+    other would be. No row of the former 1 is there, and the one that is found must be given its new key."""
+    rows = [insert(1, 0), insert(2, 1), Step("insert", 1, 0, 1)]
+    told = [Step("shift", 0, 0, 0), Step("move", 1, 0, 0)]
+    story = tell(["owners", "members"], [([rows], None), ([told], None)], replica_role=targets.replica_role)
+    moved = story.stretches[1].transactions[0].logged[-1]
+    assert moved == RowMessage("U", "members", (1, 0, None), "K", (0, 0, 2))
+    agree(targets, story, *(Way("", binary, EVERYTHING, EVERYTHING, few=1) for binary in (False, True)))
+
+
 def test_the_fold_is_the_net_effect(targets: Stand) -> None:
     """Without a server: what a fold says of each table is what its changes do one by one."""
     if not targets.replica_role:

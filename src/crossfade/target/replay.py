@@ -287,9 +287,12 @@ class Replayer:
         if not key.cells:
             # The map never saw the old key, so the row was never written: as for any missing row.
             return _Step(codec, final_lsn, Operation.UPDATE, statements.nothing(), (), row=row)
-        # A key that stayed is not written: a GENERATED ALWAYS one must not be, the others need not.
+        # A key that stayed is not written: a GENERATED ALWAYS one must not be, the others need not. It must have stayed
+        # by each meaning of the old one, since one text serves them all.
         moves = any(
-            row[place] != cell and place not in kept for place, cell in zip(codec.key_places, key.cells, strict=True)
+            row[place] != cell and place not in kept
+            for cells in (key.cells, *key.others)
+            for place, cell in zip(codec.key_places, cells, strict=True)
         )
         assigned = [
             at

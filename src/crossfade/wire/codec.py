@@ -201,6 +201,8 @@ class RowCodec:
                     )
                 else:
                     cell = self._plain(at, cell, remarks)
+            elif cell is UNCHANGED and feed.asked >= 0 and new[feed.asked] is not UNCHANGED:
+                raise self._undecided()  # the type may be another one now
             cells.append(cell)
         return cells
 
@@ -212,15 +214,19 @@ class RowCodec:
         if by is UNCHANGED and old is not None:
             by = old[feed.asked]
         if by is UNCHANGED:
-            raise RowRefused(
-                "A change brings an id without the type that says whose it is, which was stored out of line.",
-                where=str(self.plan.source),
-                means="Nothing of that transaction was applied; the slot keeps it.",
-                do=f"On the source: ALTER TABLE {self.plan.source} REPLICA IDENTITY FULL; then `crossfade teardown`,"
-                " empty the target tables, `crossfade run`.",
-            )
+            raise self._undecided()
         assert by is None or isinstance(by, bytes)
         return by
+
+    def _undecided(self) -> RowRefused:
+        return RowRefused(
+            "A change brings an id without the type that says whose it is, or the type alone: the other was stored out"
+            " of line and not sent.",
+            where=str(self.plan.source),
+            means="Nothing of that transaction was applied; the slot keeps it.",
+            do=f"On the source: ALTER TABLE {self.plan.source} REPLICA IDENTITY FULL; then `crossfade teardown`,"
+            " empty the target tables, `crossfade run`.",
+        )
 
     def _rebuilt(self, at: int, cell: bytes, by: bytes | None, lookup: Lookup) -> bytes | None:
         """A cell with ids inside, as the target takes it."""

@@ -350,9 +350,9 @@ class TableFold:
         return b"N" + frame[at : at + 2] + b"".join(cells), 1, unsent
 
     def _is_undecided(self, frame: bytes, at: int) -> bool:
-        """An id is known, and the column that says whose it is, is not."""
+        """Of an id and the column that says whose it is, one is known and the other is not."""
         cells = _cells(frame, at, len(frame))
-        return any(cells[asked] == b"u" and cells[position] != b"u" for asked, position in self._pairs)
+        return any((cells[asked] == b"u") is not (cells[position] == b"u") for asked, position in self._pairs)
 
     def _number(self, gaps: tuple[int, ...]) -> int:
         """Of the set of places that these positions fill."""

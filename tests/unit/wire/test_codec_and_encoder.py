@@ -6,20 +6,22 @@ import dataclasses
 import uuid
 from collections.abc import Sequence
 from struct import pack, unpack_from
+from typing import Any
 
 import pytest
 
 from crossfade.catalog import Column, ReplicaIdentity, Table
 from crossfade.faults import ProtocolViolation, RowRefused
 from crossfade.mapping.plan import Plan
-from crossfade.pgoutput.messages import Form, Relation, RelationColumn
+from crossfade.pgoutput.messages import UNCHANGED, Form, Relation, RelationColumn
 from crossfade.wire.codec import RowCodec
 from crossfade.wire.fields import copy_unescape
 from crossfade.wire.idstate import IdState
 from crossfade.wire.remarks import Remarks
 from tests.unit.mapping.builders import compiled, table, with_oids
+from tests.unit.pgoutput.encoder import TOAST
 from tests.unit.wire.conftest import Hot
-from tests.unit.wire.tuples import OID, Cell, insert
+from tests.unit.wire.tuples import OID, Cell, insert, update
 
 FORMS = [Form.TEXT, Form.BINARY]
 
@@ -282,3 +284,66 @@ def test_a_binary_array_that_was_cut(hot: Hot) -> None:
         cells[1] = whole[:stop]
         with pytest.raises(ProtocolViolation):
             both.encoder.copy_data(both.rows([insert(cells, Form.BINARY)]), 0, 1, Remarks())
+
+
+PAIR = """
+version: 1
+schemas: {public: app}
+ids: {user: {from: public.users.id, to: uuid, strategy: uuid7}}
+tables:
+  app.t: {columns: {who: {from: who_id, remap: {by: who_type, of: {User: user}, otherwise: keep}}}}
+"""
+
+
+def pair(identity: ReplicaIdentity) -> tuple[Plan, dict[str, IdState], Relation]:
+    source = table("public.t", "id int", "who_type text", "who_id int", pk="id", identity=identity)
+    target = table("app.t", "id int", "who text", pk="id")
+    plan = planned(PAIR, source, target, OWNERS[0])
+    plan = dataclasses.replace(plan, tables=tuple(one for one in plan.tables if one.target.name == "t"))
+    ids = {"user": IdState(plan.keyspaces["user"], lambda old: old)}
+    ids["user"].learn(b"3", b"new")
+    columns = tuple(
+        RelationColumn(one.name, one.type_oid, -1, one.name == "id") for one in plan.tables[0].source_columns
+    )
+    return plan, ids, Relation(OID, plan.tables[0].source, identity, columns)
+
+
+def folded(hot: Hot, *frames: bytes, identity: ReplicaIdentity = ReplicaIdentity.DEFAULT) -> Any:
+    plan, _, relation = pair(identity)
+    made = hot.fold.TableFold(relation, plan.tables[0], Form.TEXT)
+    hot.fold.fold(list(frames), {OID: made})
+    return made
+
+
+def test_an_id_whose_type_was_not_sent_is_for_the_exact_path(hot: Hot) -> None:
+    """A type so long that it is stored out of line: who the id is of can only be said where the type is known."""
+    for cells in ([b"1", TOAST, b"3"], [b"1", b"User", TOAST]):
+        assert folded(hot, update(cells)).refused == hot.fold.CONFLICT
+    known = folded(hot, insert([b"1", b"User", None]), update([b"1", TOAST, b"3"]))
+    assert known.refused == ""
+    neither = folded(hot, update([b"1", TOAST, TOAST]))
+    assert neither.refused == ""
+    ((unsent, _),) = neither.rows().updates
+    assert unsent == {1}
+    whole = folded(hot, update([b"1", TOAST, b"3"], [b"1", b"User", b"2"], b"O"), identity=ReplicaIdentity.FULL)
+    assert whole.refused == ""
+
+
+def test_the_exact_path_takes_the_type_from_a_whole_old_row_or_stops() -> None:
+    plan, ids, relation = pair(ReplicaIdentity.FULL)
+    codec = RowCodec(relation, plan.tables[0], ids, {})
+    new = (b"1", UNCHANGED, b"3")
+    assert codec.row(new, (b"1", b"User", b"2"), Remarks()) == [b"1", b"new"]
+    assert codec.row((b"1", UNCHANGED, UNCHANGED), None, Remarks()) == [b"1", UNCHANGED]
+    for undecided in (new, (b"1", b"User", UNCHANGED)):
+        with pytest.raises(RowRefused, match="without the type that says whose it is"):
+            codec.row(undecided, None, Remarks())
+
+
+def test_a_reference_that_an_update_left_alone_is_kept() -> None:
+    """Only if its type stayed as well."""
+    plan, ids, relation = pair(ReplicaIdentity.FULL)
+    codec = RowCodec(relation, plan.tables[0], ids, {})
+    assert codec.kept((b"1", b"User", b"3"), (b"1", b"User", b"3")) == {1}
+    assert codec.kept((b"1", b"User", b"3"), (b"1", b"User", b"4")) == set()
+    assert codec.kept((b"1", b"User", b"3"), (b"1", b"Team", b"3")) == set()

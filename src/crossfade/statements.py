@@ -208,6 +208,14 @@ def in_range(column: str, lower: int | None, upper: int | None) -> sql.Composabl
     return sql.SQL(" AND ").join(terms) if terms else None
 
 
+def only(plan: TablePlan, rows: sql.Composable | None) -> sql.Composable | None:
+    """`rows`, and of them only what the table's condition takes, where the source would come to the same result."""
+    if plan.where is None or not plan.where.is_portable:
+        return rows
+    taken = sql.SQL("(" + plan.where.sql + ")")
+    return taken if rows is None else sql.SQL(" AND ").join((rows, taken))
+
+
 def is_empty(name: sql.Identifier) -> sql.Composed:
     """One row, one boolean."""
     return sql.SQL("SELECT NOT EXISTS (SELECT FROM {})").format(name)

@@ -18,6 +18,7 @@ import psycopg
 from crossfade import failpoints
 from crossfade.catalog import TableName
 from crossfade.copy import extents, ids, phases, queuers
+from crossfade.copy.computed import ComputedCodec
 from crossfade.copy.ids import Ids, PassingIds
 from crossfade.copy.lines import Lines
 from crossfade.copy.part import PartCopy, Stopped, TableRewritten, TableYielded
@@ -274,12 +275,17 @@ class CopyDriver:
             self._busy[pid] = plan.target
             way = self._passage(plan, source, target)
             states, making = self._ids_of(plan)
+            codec: CopyCodec | ComputedCodec
+            if plan.expressions:
+                codec = ComputedCodec(plan, way.form, states, self._zones, await lines.asking())
+            else:
+                codec = CopyCodec(plan, way.form, states, self._zones)
             copy = PartCopy(
                 plan,
                 part,
                 passage=way,
                 mark=mark,
-                codec=CopyCodec(plan, way.form, states, self._zones),
+                codec=codec,
                 ids=self._ids,
                 passing=making,
                 replica_role=self._replica_role,

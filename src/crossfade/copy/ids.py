@@ -144,8 +144,8 @@ def passing(plan: Plan, waits: Mapping[TableName, set[TableName]], empty: set[st
     """
     chosen: dict[TableName, str] = {}
     for table in plan.tables:
-        if table.owns is None or table.owns not in empty:
-            continue
+        if table.owns is None or table.owns not in empty or table.where is not None:
+            continue  # a row that is not taken has an id all the same, and others may refer to it
         if plan.keyspaces[table.owns].taken_from is not None:
             continue  # made elsewhere: they must be fetched before they can be given
         column = plan.keyspaces[table.owns].column

@@ -23,6 +23,7 @@ class Lines:
         self._target_dsn = target_dsn
         self._source: Connection | None = None
         self._target: Connection | None = None
+        self._asking: Connection | None = None
         self.source_is_plain = False
         self.target_is_plain = False
 
@@ -39,10 +40,22 @@ class Lines:
             raise server_fault(error, where="opening the copy's connections") from None
         return self._source, self._target
 
+    async def asking(self) -> Connection:
+        """Another one to the target, for questions while the first is in the middle of a COPY."""
+        try:
+            if self._asking is None or self._asking.closed:
+                self._asking = await connect(
+                    self._target_dsn, purpose="copy expressions", endpoint="target", settings=TARGET
+                )
+        except psycopg.Error as error:
+            raise server_fault(error, where="opening the copy's connections") from None
+        return self._asking
+
     async def give_up(self) -> None:
         """Close both, whatever they are in the middle of."""
-        if self._target is not None:
-            await self._target.close()
+        for connection in (self._target, self._asking):
+            if connection is not None:
+                await connection.close()
         if self._source is not None:
             await give_up(self._source)
 

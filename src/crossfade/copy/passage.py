@@ -41,6 +41,6 @@ def passage(plan: TablePlan, whole: Plan, *, source_version: int, target_version
         column.source is not None and (column.source.type_oid, column.target.type_oid) in WIDENINGS
         for column in plan.columns
     )
-    if len(names) != len(plan.columns) or widens:
+    if len(names) != len(plan.columns) or widens or plan.expressions:
         return Passage(form, is_verbatim=False, columns=copied_columns(plan))
     return Passage(form, is_verbatim=True, columns=names)

@@ -174,6 +174,7 @@ def _table() -> Schema:
         "additionalProperties": False,
         "properties": {
             "from": _said("The source table, where its name is another.", {"type": "string", "pattern": _TABLE}),
+            "where": _said("An SQL condition over the source row: which rows are taken.", _SQL),
             "only": _said("Take just the columns listed.", {"type": "boolean"}),
             "columns": _block(_column(), _NAME, "Target column: source column, or a rule."),
             "drop": {
@@ -188,7 +189,8 @@ def _table() -> Schema:
     }
 
 
-_RULES: Final = ("remap", "timezone", "const", "values", "cast")
+_RULES: Final = ("remap", "timezone", "const", "values", "cast", "up")
+_SQL: Final[Schema] = {"type": "string", "pattern": r"\S"}
 
 
 def _column() -> Schema:
@@ -204,11 +206,12 @@ def _column() -> Schema:
                     "ambiguous": ["timezone"],
                     "nonexistent": ["timezone"],
                     "otherwise": ["values"],
+                    "down": ["up"],
                 },
                 "allOf": [
                     {"not": {"required": [one, other]}} for at, one in enumerate(_RULES) for other in _RULES[at + 1 :]
                 ]
-                + [{"not": {"required": ["const", "from"]}}],
+                + [{"not": {"required": [rule, "from"]}} for rule in ("const", "up")],
             },
         ]
     }
@@ -268,6 +271,8 @@ def _column_keys() -> Schema:
             "type": "string",
             "not": {"const": "?"},
         },
+        "up": _said("An SQL expression over the source row.", _SQL),
+        "down": _said("The way back: an SQL expression over the target row.", _SQL),
         "ambiguous": _choice([each.value for each in Ambiguous], "A time that was lived twice.", Ambiguous.LATER.value),
         "nonexistent": _choice(
             [each.value for each in Nonexistent], "A time that was left out.", Nonexistent.SHIFT.value

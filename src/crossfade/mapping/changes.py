@@ -152,6 +152,8 @@ def _fed(column: ColumnPlan) -> str:
 
 
 _WORDS = {
+    "Sql": "computed by SQL",
+    "Expression": "computed by SQL",
     "LocalTime": "a local time",
     "Verbatim": "as it is",
     "Remap": "remapped",

@@ -30,6 +30,10 @@ class Collector:
         subject = self._spec.at(where) if isinstance(where, Place) else where
         self._findings[Finding(name, severity, Kind.CONFIGURATION, subject, sentence, remedy)] = None
 
+    def at(self, place: Place) -> str:
+        """A place as findings name it: `mapping.yaml:9:5`."""
+        return self._spec.at(place)
+
     @property
     def findings(self) -> tuple[Finding, ...]:
         """Errors first, each group in the order found."""

@@ -7,36 +7,41 @@ target column is generated, identity, defaulted or nullable, or there is an erro
 
 from __future__ import annotations
 
-from crossfade.catalog import Column, Table
+from crossfade.catalog import Column
 from crossfade.mapping.collect import Collector, quoted, sql_name
 from crossfade.mapping.columnrules import compile_rule
+from crossfade.mapping.expressions import Expressions
 from crossfade.mapping.feeds import Feed
 from crossfade.mapping.idrules import RemapBy
 from crossfade.mapping.keyspaces import Keyspaces
 from crossfade.mapping.pairs import Pair
 from crossfade.mapping.places import Place, did_you_mean
 from crossfade.mapping.plan import ColumnPlan, Const, OnColumnAdded
+from crossfade.mapping.published import published_columns
+from crossfade.mapping.rules import Sql
 from crossfade.mapping.spec import ColumnSpec, Spec
 from crossfade.mapping.spellings import unfit
 
 
-def published_columns(table: Table) -> tuple[Column, ...]:
-    """What the source sends, in attribute order: generated columns are not published (E19)."""
-    return tuple(sorted((column for column in table.columns if not column.is_generated), key=lambda c: c.number))
-
-
-def taken_columns(pair: Pair) -> frozenset[str]:
+def taken_columns(pair: Pair, expressions: Expressions) -> frozenset[str]:
     """Source columns that this pair takes, so that a table beside it, made of the same source, need not."""
     given = pair.spec.columns if pair.spec is not None else {}
     left = pair.spec.drop if pair.spec is not None else {}
-    taken = {entry.source or name for name, entry in given.items() if not isinstance(entry.rule, Const)}
+    taken = {entry.source or name for name, entry in given.items() if not isinstance(entry.rule, Const | Sql)}
+    taken |= expressions.inputs(pair)
     if pair.spec is None or not pair.spec.only:
         taken |= {column.name for column in pair.target.columns if column.name not in given and column.name not in left}
     return frozenset(column.name for column in pair.source.columns if column.name in taken)
 
 
 def compile_columns(
-    pair: Pair, spec: Spec, keyspaces: Keyspaces, collect: Collector, *, elsewhere: frozenset[str] = frozenset()
+    pair: Pair,
+    spec: Spec,
+    keyspaces: Keyspaces,
+    expressions: Expressions,
+    collect: Collector,
+    *,
+    elsewhere: frozenset[str] = frozenset(),
 ) -> tuple[ColumnPlan, ...]:
     """Plans in the target's attribute order. Problems go to the collector and leave their column out.
 
@@ -54,21 +59,26 @@ def compile_columns(
         )
     _check_names(pair, given, dropped, collect)
     plans: list[ColumnPlan] = []
-    reached: set[str] = set()  # source columns that feed something, or whose own error was told already
+    reached = set(expressions.inputs(pair))  # source columns used for something, or whose own error was told already
     # A namesake that the target computes is no matter for a column that feeds another one.
-    used_here = {entry.source or name for name, entry in given.items() if not isinstance(entry.rule, Const)}
+    used_here = {entry.source or name for name, entry in given.items() if not isinstance(entry.rule, Const | Sql)}
     for target in sorted(pair.target.columns, key=lambda column: column.number):
         entry = given.get(target.name)
         if entry is None and (target.name in dropped or only):
             source = None
         else:
             source = pair.source.column((entry.source if entry is not None else None) or target.name)
+        if entry is not None and isinstance(entry.rule, Sql):
+            plan = _computed(pair, target, entry, entry.rule, expressions, collect)
+            if plan is not None:
+                plans.append(plan)
+            continue
         if source is not None and (entry is None or not isinstance(entry.rule, Const)):
             reached.add(source.name)
         if entry is not None and isinstance(entry.rule, RemapBy):
             reached.add(entry.rule.by)
         if entry is None and (source is None or target.is_generated):
-            if source is not None and not source.is_generated and source.name not in used_here:
+            if source is not None and not source.is_generated and source.name not in used_here | elsewhere:
                 _feeds_generated(pair, source, target, pair.place, collect)
             elif source is None:
                 _check_unfed(pair, target, collect)
@@ -92,7 +102,7 @@ def _check_names(pair: Pair, given: dict[str, ColumnSpec], dropped: dict[str, Pl
                 f"{pair.target.name} on the target has no column {name!r}.{did_you_mean(name, target_names)}",
                 "Correct the name (the left side is the target's), or create the column.",
             )
-        if isinstance(entry.rule, Const):
+        if isinstance(entry.rule, Const | Sql):
             continue
         source = entry.source or name
         if source not in source_names:
@@ -119,6 +129,21 @@ def _check_names(pair: Pair, given: dict[str, ColumnSpec], dropped: dict[str, Pl
                 f"{pair.source.name} on the source has no column {name!r} to drop.{did_you_mean(name, source_names)}",
                 "Correct the name, or remove it from 'drop'.",
             )
+
+
+def _computed(
+    pair: Pair, target: Column, entry: ColumnSpec, rule: Sql, expressions: Expressions, collect: Collector
+) -> ColumnPlan | None:
+    if target.is_generated:
+        collect.error(
+            "target_column_generated",
+            entry.place,
+            f"{pair.target.name}.{target.name} is generated by the target and cannot be given a value.",
+            "Remove the entry.",
+        )
+        return None
+    expression = expressions.up(pair, target, rule, entry.at("up"), collect)
+    return None if expression is None else ColumnPlan(target, None, expression)
 
 
 def _check_unfed(pair: Pair, target: Column, collect: Collector) -> None:

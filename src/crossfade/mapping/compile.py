@@ -13,14 +13,16 @@ from dataclasses import dataclass
 from crossfade.catalog import Catalog, TableName
 from crossfade.findings import Finding
 from crossfade.mapping.collect import Collector
-from crossfade.mapping.columns import compile_columns, published_columns, taken_columns
+from crossfade.mapping.columns import compile_columns, taken_columns
 from crossfade.mapping.constraints import check_references, check_triggers, check_unique_keys, is_applied_as_origin
+from crossfade.mapping.expressions import Answers, Expressions
 from crossfade.mapping.identity import compile_identity
 from crossfade.mapping.keyspaces import Keyspaces, compile_keyspaces
 from crossfade.mapping.meaning import meaning_hash
 from crossfade.mapping.pairs import Pair, pair_tables
 from crossfade.mapping.places import Place
 from crossfade.mapping.plan import Plan, TablePlan, keyspaces_of
+from crossfade.mapping.published import published_columns
 from crossfade.mapping.spec import Spec
 from crossfade.mapping.splits import check_splits, with_one_owner
 
@@ -41,16 +43,18 @@ def compile_plan(
     workflow: str,
     replica_role: bool,
     begun_with: Collection[TableName] = (),
+    answers: Answers | None = None,
 ) -> Compiled:
     """Compile the mapping. `replica_role` tells whether we may set session_replication_role on the target;
-    `begun_with` are the source tables of a run that has begun, empty before."""
+    `begun_with` are the source tables of a run that has begun, empty before; `answers` is what the target said of the
+    mapping's SQL (`expressions.questions`), None where nobody can ask it."""
     collect = Collector(spec)
     keyspaces = compile_keyspaces(spec, source, target, collect)
     pairs = pair_tables(spec, source, target, collect, begun_with=begun_with)
     plans: dict[TableName, TablePlan] = {}
     for pair in pairs:
         beside = [other for other in pairs if other is not pair and other.source is pair.source]
-        table = _table_plan(pair, beside, spec, keyspaces, collect)
+        table = _table_plan(pair, beside, spec, keyspaces, Expressions(answers), collect)
         plans[pair.target.name] = table
         check_unique_keys(pair, table, collect)
         check_triggers(pair.target, collect, as_origin=table.applied_as_origin or not replica_role)
@@ -74,10 +78,17 @@ def compile_plan(
     return Compiled(plan, collect.findings)
 
 
-def _table_plan(pair: Pair, beside: Sequence[Pair], spec: Spec, keyspaces: Keyspaces, collect: Collector) -> TablePlan:
+def _table_plan(
+    pair: Pair,
+    beside: Sequence[Pair],
+    spec: Spec,
+    keyspaces: Keyspaces,
+    expressions: Expressions,
+    collect: Collector,
+) -> TablePlan:
     """One table. After an error it is incomplete, and serves only to find more."""
-    elsewhere = frozenset[str]().union(*(taken_columns(other) for other in beside))
-    columns = compile_columns(pair, spec, keyspaces, collect, elsewhere=elsewhere)
+    elsewhere = frozenset[str]().union(*(taken_columns(other, expressions) for other in beside))
+    columns = compile_columns(pair, spec, keyspaces, expressions, collect, elsewhere=elsewhere)
     append_only = pair.spec is not None and pair.spec.append_only
     identity = compile_identity(pair, columns, collect, append_only=append_only)
     always = {column.name for column in pair.target.columns if column.identity == "a"}
@@ -102,6 +113,7 @@ def _table_plan(pair: Pair, beside: Sequence[Pair], spec: Spec, keyspaces: Keysp
         policies=pair.spec.policies if pair.spec is not None else spec.policies,
         row_estimate=pair.source.row_estimate,
         bytes_estimate=pair.source.bytes,
+        where=expressions.condition(pair, collect),
     )
 
 

@@ -13,19 +13,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from crossfade.catalog import Column, Key, ReplicaIdentity, Table
+from crossfade.catalog import Key, ReplicaIdentity, Table
 from crossfade.mapping.collect import Collector, quoted, sql_name
-from crossfade.mapping.columns import published_columns
-from crossfade.mapping.conversions import length_limit
 from crossfade.mapping.idrules import RemapBy
 from crossfade.mapping.pairs import Pair
 from crossfade.mapping.plan import ColumnPlan, Const, LocalTime
+from crossfade.mapping.published import may_be_toasted, published_columns
 from crossfade.mapping.rules import is_one_to_one
-
-# A row grows out-of-line parts from about 2,000 bytes on; four bytes a character is the widest UTF-8 gets.
-_LONGEST_INLINE: Final = 500
-_TOASTED: Final = frozenset({"x", "e", "m"})
-_NARROW: Final = frozenset({"numeric", "inet", "cidr", "bit", "bit varying"})  # may be TOASTed, never are in a key
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,14 +192,6 @@ def _warn_of_wide(pair: Pair, names: tuple[str, ...], collect: Collector) -> Non
                 f"Nothing to do for values under 2,000 bytes; else ALTER TABLE {sql_name(pair.source.name)} "
                 "REPLICA IDENTITY FULL;",
             )
-
-
-def may_be_toasted(column: Column) -> bool:
-    """Whether a value of it may be so long that it is stored out of line, and left out of an UPDATE's old key (D4)."""
-    if column.storage not in _TOASTED or column.base_type in _NARROW or column.type_kind in "erm":
-        return False
-    limit = length_limit(column)
-    return limit is None or limit > _LONGEST_INLINE
 
 
 def _key(

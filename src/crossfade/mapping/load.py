@@ -1,6 +1,6 @@
 """The grammar of mapping.yaml: a tree with places in, a `Spec` out, or every problem at once.
 
-What later versions will read (row filters, SQL expressions, value maps, quarantine) is recognised and refused
+What later versions will read (quarantine) is recognised and refused
 by name, so that nobody mistakes "not yet" for a typing error. Refuses to know any database. The invariant: a `Spec`
 is only made of a file without a single problem.
 """
@@ -24,7 +24,7 @@ from crossfade.mapping.plan import (
     Policies,
 )
 from crossfade.mapping.reading import Choice
-from crossfade.mapping.spec import ColumnSpec, Exclusion, Spec, TableSpec
+from crossfade.mapping.spec import ColumnSpec, ConditionSpec, Exclusion, Spec, TableSpec
 from crossfade.mapping.tree import Block, Entry, Listing, Node, Scalar, describe, read_tree
 from crossfade.mapping.written import read_text
 
@@ -33,12 +33,7 @@ _OWN_SCHEMA: Final = "crossfade"
 
 _TOP: Final = ("version", "schemas", "exclude", "ids", "policies", "tables")
 _POLICY_KEYS: Final = ("on_error", "missing_row", "source_column_added", "orphan_id", "truncate")
-_TABLE_KEYS: Final = ("from", "only", "columns", "drop", "append_only", *_POLICY_KEYS)
-
-# Constructs of the grammar that this version does not carry out yet: key -> what it is called.
-_LATER_TABLE: Final[Mapping[str, str]] = {
-    "where": "row filters (where)",
-}
+_TABLE_KEYS: Final = ("from", "where", "only", "columns", "drop", "append_only", *_POLICY_KEYS)
 
 
 def load_mapping(path: Path) -> Spec:
@@ -179,11 +174,11 @@ class _Reader(ColumnReading):
 
     def _table(self, target: TableName, key: Entry, value: Node, path: str, policies: Policies) -> TableSpec | None:
         if isinstance(value, Scalar) and value.value is None:
-            return TableSpec(target, None, {}, {}, False, False, policies, key.place, key.place)
+            return TableSpec(target, None, {}, {}, False, False, None, policies, key.place, key.place)
         if not isinstance(value, Block):
             self._problem(value.place, path, f"expected keys such as from and columns, found {describe(value)}.")
             return None
-        entries = self._entries(value, path, _TABLE_KEYS, _LATER_TABLE)
+        entries = self._entries(value, path, _TABLE_KEYS)
         source, source_place = self._source_table(entries.get("from"), key, path)
         columns = self._columns(entries.get("columns"), f"{path}.columns")
         only = self._flag(entries.get("only"), f"{path}.only")
@@ -196,10 +191,17 @@ class _Reader(ColumnReading):
             drop=self._drop(entries.get("drop"), f"{path}.drop"),
             append_only=self._flag(entries.get("append_only"), f"{path}.append_only"),
             only=only,
+            where=self._where(entries.get("where"), f"{path}.where"),
             policies=self._policy_keys(entries, path, policies),
             place=key.place,
             source_place=source_place,
         )
+
+    def _where(self, entry: Entry | None, path: str) -> ConditionSpec | None:
+        if entry is None:
+            return None
+        text = self._sql(entry.value, path, 'an SQL condition such as "deleted_at IS NULL"')
+        return None if text is None else ConditionSpec(text, entry.value.place)
 
     def _check_only(self, entries: Mapping[str, Entry], columns: Mapping[str, ColumnSpec], path: str) -> None:
         place = entries["only"].place

@@ -17,16 +17,12 @@ from crossfade.mapping.loadids import IdReading
 from crossfade.mapping.places import did_you_mean
 from crossfade.mapping.plan import Ambiguous, Const, LocalTime, Nonexistent, Remap, Verbatim
 from crossfade.mapping.reading import BLANK
-from crossfade.mapping.rules import Lossy, Otherwise, ValueMap
+from crossfade.mapping.rules import Lossy, Otherwise, Sql, ValueMap
 from crossfade.mapping.spec import ColumnSpec, Written
 from crossfade.mapping.tree import Block, Entry, Listing, Node, Scalar, describe
 
-_RULES: Final = ("remap", "timezone", "const", "values", "cast")
-COLUMN_KEYS: Final = ("from", *_RULES, "ambiguous", "nonexistent", "otherwise")
-LATER_COLUMN: Final[Mapping[str, str]] = {
-    "up": "SQL expressions (up)",
-    "down": "SQL expressions (down)",
-}
+_RULES: Final = ("remap", "timezone", "const", "values", "cast", "up")
+COLUMN_KEYS: Final = ("from", *_RULES, "down", "ambiguous", "nonexistent", "otherwise")
 
 
 class ColumnReading(IdReading):
@@ -49,7 +45,7 @@ class ColumnReading(IdReading):
             source = self._text(value, path, "the name of a source column, or a block such as {const: 0}")
             return None if source is None else ColumnSpec(key.key, source, None, key.place)
         before, known = len(self._report.problems), len(self._places)
-        entries = self._entries(value, path, COLUMN_KEYS, LATER_COLUMN)
+        entries = self._entries(value, path, COLUMN_KEYS)
         source = None
         if (entry := entries.get("from")) is not None:
             if isinstance(entry.value, Listing):
@@ -75,12 +71,18 @@ class ColumnReading(IdReading):
             return None
         if "const" in entries and "from" in entries:
             self._problem(entries["from"].place, path, "a 'const' takes nothing from the source: remove 'from'.")
+        if "up" in entries and "from" in entries:
+            self._problem(entries["from"].place, path, "'up' names the columns it reads itself: remove 'from'.")
+        if "down" in entries and "up" not in entries:
+            self._problem(entries["down"].place, f"{path}.down", "this needs 'up' beside it.")
         if "timezone" not in entries:
             for name in ("ambiguous", "nonexistent"):
                 if name in entries:
                     self._problem(entries[name].place, f"{path}.{name}", "this needs 'timezone' beside it.")
         if "values" not in entries and "otherwise" in entries:
             self._problem(entries["otherwise"].place, f"{path}.otherwise", "this needs 'values' beside it.")
+        if "up" in entries:
+            return self._expression(entries, path)
         if "values" in entries:
             return self._value_map(entries, path)
         if "cast" in entries:
@@ -92,6 +94,13 @@ class ColumnReading(IdReading):
         if "const" in entries:
             return self._const(entries["const"].value, f"{path}.const")
         return None
+
+    def _expression(self, entries: Mapping[str, Entry], path: str) -> Sql | None:
+        up = self._sql(entries["up"].value, f"{path}.up", 'an SQL expression such as "lower(email)"')
+        if "down" not in entries:
+            return None if up is None else Sql(up)
+        down = self._sql(entries["down"].value, f"{path}.down", "an SQL expression over the target's columns")
+        return None if up is None or down is None else Sql(up, down)
 
     def _remap(self, value: Node, path: str) -> Remap | Verbatim | RemapPaths | RemapBy | None:
         if isinstance(value, Scalar) and value.value is False:

@@ -11,6 +11,7 @@ import hashlib
 import json
 from collections.abc import Iterable, Mapping
 
+from crossfade.mapping.derived import Expression
 from crossfade.mapping.plan import Ambiguous, Const, Keyspace, LocalTime, Remap, Rule, TablePlan, Verbatim
 from crossfade.mapping.rules import described
 
@@ -42,6 +43,7 @@ def table_meaning(table: TablePlan) -> list[object]:
             [column.target.name, column.source.name if column.source is not None else None, rule_meaning(column.rule)]
             for column in table.columns
         ),
+        *([] if table.where is None else [["where", table.where.sql]]),
     ]
 
 
@@ -58,5 +60,7 @@ def rule_meaning(rule: Rule) -> list[object]:
             return ["const", text]
         case Verbatim():
             return ["as it is"]
+        case Expression(sql):
+            return ["sql", sql]
         case _:
             return described(rule)

@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from crossfade.catalog import Column, ForeignKey, TableName
+from crossfade.mapping.derived import Expression
 from crossfade.mapping.idrules import InnerIds, RemapBy, keyspaces_in
 from crossfade.mapping.rules import Convert, ValueMap
 
@@ -59,7 +60,7 @@ class Const:
     text: str | None
 
 
-Rule = Verbatim | Remap | LocalTime | Const | ValueMap | Convert | InnerIds
+Rule = Verbatim | Remap | LocalTime | Const | ValueMap | Convert | InnerIds | Expression
 
 
 def keyspaces_of(rule: Rule) -> tuple[str, ...]:
@@ -69,7 +70,7 @@ def keyspaces_of(rule: Rule) -> tuple[str, ...]:
 
 @dataclass(frozen=True, slots=True)
 class ColumnPlan:
-    """How one target column is fed. `source` is None for a `Const`."""
+    """How one target column is fed. `source` is None for a `Const` and for an `Expression`, which has its inputs."""
 
     target: Column
     source: Column | None
@@ -150,6 +151,7 @@ class TablePlan:
     them, so its changes are applied in origin role with constraints deferred.
     `moves_by_reinsert`: a key column is GENERATED ALWAYS AS IDENTITY, which UPDATE refuses (H10).
     `writable` are all target columns that are not generated, mapped or not: what a moved row must carry along.
+    `where` is the condition by which rows are taken, None for all.
     `owns` is the keyspace whose declared column is in this table, or None; of the tables that one source table is split
     into, one owns it, and the others refer to it.
     """
@@ -173,12 +175,20 @@ class TablePlan:
     policies: Policies
     row_estimate: int
     bytes_estimate: int
+    where: Expression | None = None
 
     @property
     def used(self) -> frozenset[str]:
-        """Names of source columns that feed a target column, or say of which keyspace an id is."""
-        asked = {column.rule.by for column in self.columns if isinstance(column.rule, RemapBy)}
-        return frozenset(column.source.name for column in self.columns if column.source is not None) | asked
+        """Names of source columns that feed a target column, or that are read to know what becomes of a row."""
+        fed = frozenset(column.source.name for column in self.columns if column.source is not None)
+        asked = frozenset(column.rule.by for column in self.columns if isinstance(column.rule, RemapBy))
+        return fed.union(asked, *(expression.names for expression in self.expressions))
+
+    @property
+    def expressions(self) -> tuple[Expression, ...]:
+        """All that the target must compute of a source row: the condition first, if there is one."""
+        where = () if self.where is None else (self.where,)
+        return (*where, *(column.rule for column in self.columns if isinstance(column.rule, Expression)))
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,6 +12,7 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import Final, TypeVar
 
 from crossfade.catalog import TableName
+from crossfade.mapping.onesql import problem_of
 from crossfade.mapping.places import Place, Report, did_you_mean
 from crossfade.mapping.tree import Block, Entry, Listing, Node, Scalar, describe
 
@@ -87,6 +88,14 @@ class Reading:
             quote = f" If it is really called that, quote it: '{value.text}'."
         self._problem(value.place, path, f"expected {wanted}, found {describe(value)}.{quote}")
         return None
+
+    def _sql(self, value: Node, path: str, wanted: str) -> str | None:
+        """A text that is one SQL expression, as far as that can be told without a server."""
+        text = self._text(value, path, wanted)
+        problem = "" if text is None else problem_of(text)
+        if problem:
+            self._problem(value.place, path, f"this {problem}.")
+        return None if problem else text
 
     def _choice(self, value: Node, path: str, choices: type[Choice]) -> Choice | None:
         words = [str(choice.value) for choice in choices]

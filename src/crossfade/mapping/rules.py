@@ -73,6 +73,14 @@ class Lossy:
     """`cast: lossy` as written; the compiler makes a Convert of it, by both types."""
 
 
+@dataclass(frozen=True, slots=True)
+class Sql:
+    """`up` and `down` as written; the compiler makes an Expression of it, by what the target says of it."""
+
+    up: str
+    down: str | None = None
+
+
 def is_one_to_one(rule: object) -> bool:
     """Whether two different values never become the same by it. (Local times do, and are told of apart.)"""
     match rule:

@@ -30,14 +30,15 @@ from crossfade.mapping.plan import (
     Strategy,
     Verbatim,
 )
-from crossfade.mapping.rules import Lossy, described
+from crossfade.mapping.rules import Lossy, Sql, described
 
-Written = Rule | Lossy
+Written = Rule | Lossy | Sql
 """A rule as the mapping says it."""
 
 __all__ = [
     "Ambiguous",
     "ColumnSpec",
+    "ConditionSpec",
     "Exclusion",
     "KeyspaceSpec",
     "Nonexistent",
@@ -87,6 +88,14 @@ class ColumnSpec:
 
 
 @dataclass(frozen=True, slots=True)
+class ConditionSpec:
+    """`where`: SQL over the source row."""
+
+    up: str
+    place: Place
+
+
+@dataclass(frozen=True, slots=True)
 class TableSpec:
     """One entry of `tables`. `source` None: the table of the same name in a mapped schema. `only`: just the columns
     given."""
@@ -97,6 +106,7 @@ class TableSpec:
     drop: Mapping[str, Place]
     append_only: bool
     only: bool
+    where: ConditionSpec | None
     policies: Policies
     place: Place
     source_place: Place
@@ -164,6 +174,7 @@ def _meaning(spec: Spec) -> dict[str, object]:
                     sorted(table.drop),
                     table.append_only,
                     table.only,
+                    None if table.where is None else table.where.up,
                     _policies(table.policies),
                 ]
                 for table in spec.tables.values()

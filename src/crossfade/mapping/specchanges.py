@@ -15,8 +15,8 @@ from crossfade.mapping.changes import Change, Changes, ordered, policies, told
 from crossfade.mapping.effects import Effect, of_rules
 from crossfade.mapping.places import Place
 from crossfade.mapping.plan import Strategy, Verbatim
-from crossfade.mapping.rules import Lossy
-from crossfade.mapping.spec import ColumnSpec, KeyspaceSpec, Spec, TableSpec
+from crossfade.mapping.rules import Lossy, Sql
+from crossfade.mapping.spec import ColumnSpec, ConditionSpec, KeyspaceSpec, Spec, TableSpec
 
 _RANDOM = frozenset({Strategy.UUID4, Strategy.UUID7})
 _COMPARED_BY_NAME = frozenset({"columns", "drop", "policies"})
@@ -109,6 +109,9 @@ def _of_columns(old: ColumnSpec, new: ColumnSpec) -> Effect:
         return Effect.RESYNC
     if isinstance(old.rule, Lossy) or isinstance(new.rule, Lossy) or old.rule is None or new.rule is None:
         return Effect.RESYNC  # what they come to, the types decide
+    if isinstance(old.rule, Sql) or isinstance(new.rule, Sql):
+        is_same = isinstance(old.rule, Sql) and isinstance(new.rule, Sql) and old.rule.up == new.rule.up
+        return Effect.FREE if is_same else Effect.RESYNC
     return of_rules(old.rule, new.rule)
 
 
@@ -126,6 +129,8 @@ def _plain(value: object) -> dict[str, object]:
         one = getattr(value, field.name)
         if isinstance(one, Place) or field.name in {"drop", "places"}:
             continue
+        if isinstance(one, ConditionSpec):
+            one = one.up
         if isinstance(one, Mapping):
             one = {key: _plain(each) if dataclasses.is_dataclass(each) else each for key, each in one.items()}
         found[field.name] = one

@@ -18,6 +18,7 @@ from crossfade.catalog import Catalog
 from crossfade.faults import Fault, Policy
 from crossfade.findings import Finding, Kind, Severity
 from crossfade.mapping.compile import compile_plan
+from crossfade.mapping.expressions import questions
 from crossfade.mapping.plan import Plan
 from crossfade.mapping.spec import Spec
 from crossfade.preflight import observe, probe, rights, zones
@@ -31,6 +32,7 @@ from crossfade.preflight.rules import (
     about_surroundings,
     about_target_tables,
 )
+from crossfade.session import expressions
 from crossfade.session.connect import Connection, connect, server_fault
 from crossfade.session.introspect import read_catalog
 from crossfade.settings import Settings
@@ -116,6 +118,13 @@ async def examine(settings: Settings, spec: Spec | None, *, resuming: bool = Fal
         plan = None
         replica_role = isinstance(target, _Target) and target.facts.replica_role
         if isinstance(source, _Source) and isinstance(target, _Target) and spec is not None:
+            answers = await _attempt(
+                Side.TARGET,
+                target_dsn,
+                expressions.ask(target.connection, questions(spec, source.catalog, target.catalog)),
+            )
+            if isinstance(answers, Remark):
+                tables.append(answers)
             outcome = compile_plan(
                 spec,
                 source.catalog,
@@ -123,11 +132,12 @@ async def examine(settings: Settings, spec: Spec | None, *, resuming: bool = Fal
                 workflow=settings.name,
                 replica_role=replica_role,
                 begun_with=target.facts.begun.tables if target.facts.begun is not None else (),
+                answers={} if isinstance(answers, Remark) else answers,
             )
             plan = outcome.plan
             compiled = outcome.findings
             if plan is not None:
-                tables = await _tables(intent, plan, source, target)
+                tables += await _tables(intent, plan, source, target)
         if isinstance(source, _Source):
             source = await _attempt(Side.SOURCE, source_dsn, _still_blocked(source))
         servers = [each for each in (source, target) if isinstance(each, Remark)]

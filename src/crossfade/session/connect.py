@@ -32,6 +32,7 @@ _VALUES: Final[Mapping[str, str]] = {
     "lc_monetary": "C",
     "search_path": "pg_catalog",
     "row_security": "off",
+    "standard_conforming_strings": "on",
 }
 # What would end us half way. Zero means never.
 _TIMEOUTS: Final[Mapping[str, str]] = {

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from typing import Final
 
@@ -42,7 +42,7 @@ from crossfade.target.gather import Gatherer, Ready
 from crossfade.target.pipeline import Statement, StatementFailed
 from crossfade.target.progress import Position
 from crossfade.target.replay import Replayer
-from crossfade.target.sets import SESSION, SetLevel, Unfit
+from crossfade.target.sets import SESSION, SetLevel, TableChanges, Unfit
 from crossfade.target.tally import Tally
 from crossfade.wire.batch import Batch
 from crossfade.wire.idstate import IdState
@@ -188,6 +188,7 @@ class Applier:
         for state in self._ids.values():
             state.begin_transaction()
         tables = self._sets.tables(batch)
+        await self._sets.derive(tables)
         await self._sets.identify(tables, replayer.remarks.orphans)
         replayer.settle_orphans(batch.pieces[0].begin.final_lsn)
         await self._sets.apply(tables, replayer.tally, is_final=is_final, first=opening)
@@ -299,6 +300,7 @@ class Applier:
         await replayer.settle()
         try:
             tables = self._sets.tables(batch)
+            await self._derive_piece(tables)
             await self._sets.identify(tables, replayer.remarks.orphans)
         except (Unfit, PlanMismatch, Refused):
             return _EXACT, "refused"
@@ -323,6 +325,19 @@ class Applier:
                 replayer.settle_orphans(piece.begin.final_lsn)
             return int(is_final), reason
         return _EXACT, reason
+
+    async def _derive_piece(self, tables: Sequence[TableChanges]) -> None:
+        """SQL that a row makes fail must not take the large transaction with it."""
+        if not self._sets.computes:
+            return
+        await self._say("SAVEPOINT derive")
+        try:
+            await self._sets.derive(tables)
+        except Unfit:
+            await self._say("ROLLBACK TO SAVEPOINT derive")
+            await self._say("RELEASE SAVEPOINT derive")
+            raise
+        await self._say("RELEASE SAVEPOINT derive")
 
     async def _say(self, text: str) -> None:
         try:

@@ -30,11 +30,13 @@ Parameters = Sequence[bytes | None]
 
 
 class Statement(NamedTuple):
-    """One statement to run; `is_binary` says that all its parameters are in binary form."""
+    """One statement to run; `is_binary` says that all its parameters are in binary form, `answers_binary` that what it
+    returns is to be."""
 
     text: bytes
     parameters: Parameters = ()
     is_binary: bool = False
+    answers_binary: bool = False
 
 
 class StatementFailed(Exception):
@@ -94,7 +96,8 @@ class Pipeline:
                 commands.append(partial(pgconn.send_prepare, name, text))
                 expected.append(text)
             if isinstance(statement, Statement) and statement.is_binary:
-                commands.append(partial(pgconn.send_query_prepared, name, parameters, [1] * len(parameters)))
+                formats, answer = [1] * len(parameters), int(statement.answers_binary)
+                commands.append(partial(pgconn.send_query_prepared, name, parameters, formats, answer))
             else:
                 commands.append(partial(pgconn.send_query_prepared, name, parameters))
             expected.append(index)

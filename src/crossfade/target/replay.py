@@ -26,8 +26,10 @@ from crossfade.pgoutput.changes import Change, Truncation, changes_of
 from crossfade.pgoutput.messages import UNCHANGED, Cell, Delete, Form, Insert, Relation, Update
 from crossfade.session.connect import Connection, result_fault, server_fault
 from crossfade.target import idmap
+from crossfade.target.derived import Derived
 from crossfade.target.pipeline import Parameters, Pipeline, Statement, StatementFailed
 from crossfade.target.tally import Tally
+from crossfade.wire import derive
 from crossfade.wire.codec import Key, RowCodec
 from crossfade.wire.idstate import IdState
 from crossfade.wire.remarks import Remarks
@@ -40,7 +42,8 @@ _RUN_BYTES: Final = 4 * 1024 * 1024
 
 @dataclass(slots=True)
 class _Step:
-    """One statement to run, and what to do should it not find its row: `row` is what to insert, `others` other keys."""
+    """One statement to run, and what to do should it not find its row: `row` is what to insert, `others` other keys.
+    `may_miss`: a row that is not there is as it should be, since a condition takes only some."""
 
     codec: RowCodec
     final_lsn: Lsn
@@ -49,6 +52,7 @@ class _Step:
     parameters: Parameters
     row: list[Cell] | None = None
     others: Sequence[Parameters] = ()
+    may_miss: bool = False
 
     @property
     def place(self) -> str:
@@ -84,7 +88,9 @@ class Replayer:
         self._defers = not replica_role or any(table.applied_as_origin for table in plan.tables)
         self.pipeline = Pipeline(connection)
         self._texts = _Texts()
+        self._derives = any(table.expressions for table in plan.tables)
         self._codecs: dict[int, tuple[Relation, tuple[RowCodec, ...]]] = {}
+        self._derived = Derived(self.pipeline, form)
         self._in_replica_role = False
         self._has_savepoint = False
         self._opening: list[Statement] = []
@@ -167,6 +173,9 @@ class Replayer:
         where = ""
         try:
             await self._load_ids(pieces)
+            if self._derives:
+                await self.open()  # what a stable function sees is this transaction's
+                await self._derive(pieces)
             for piece in pieces:
                 where = _transaction(piece.begin.final_lsn)
                 if piece.is_first:
@@ -214,9 +223,26 @@ class Replayer:
                 " applied.",
                 do="`crossfade teardown`, empty the target tables, `crossfade run`: it must be copied again.",
             )
-        codecs = tuple(RowCodec(relation, plan, self._ids, self._zones, self._form) for plan in plans)
+        codecs = tuple(self._made(relation, plan) for plan in plans)
         self._codecs[relation.oid] = relation, codecs
         return codecs
+
+    def _made(self, relation: Relation, plan: TablePlan) -> RowCodec:
+        if plan.expressions:
+            self._derived.describe(relation, plan)
+            relation, plan = derive.extended_relation(relation, plan), derive.extended_plan(plan)
+        return RowCodec(relation, plan, self._ids, self._zones, self._form)
+
+    async def _derive(self, pieces: Sequence[Piece]) -> None:
+        """Have the target compute what new rows need, all of a table's at once; `_step` takes it in the same order."""
+        self._derived.forget()
+        for piece in pieces:
+            for change in changes_of(piece, self._form):
+                if isinstance(change, Truncation) or isinstance(change.message, Delete):
+                    continue
+                for codec in self._open_codecs(change.relation, piece.begin.final_lsn):
+                    self._derived.ask(codec.plan, change.message)
+        await self._derived.answer()
 
     def _open_codecs(self, relation: Relation, final_lsn: Lsn) -> list[RowCodec]:
         """Those whose target was not copied at a snapshot that already shows this transaction (G6)."""
@@ -255,7 +281,13 @@ class Replayer:
 
     def _step(self, codec: RowCodec, message: Insert | Update | Delete, final_lsn: Lsn) -> _Step | None:
         clock = self.remarks.clock
-        if isinstance(message, Insert):
+        step: _Step | None
+        is_taken = True
+        if codec.plan.target in self._derived.tables and not isinstance(message, Delete):
+            message, is_taken = self._derived.take(codec.plan, message)
+        if not is_taken:
+            step = self._left_out(codec, message, final_lsn)
+        elif isinstance(message, Insert):
             row = codec.row(message.new, None, self.remarks)
             step = _Step(codec, final_lsn, Operation.INSERT, self._texts.insert(codec.plan), _complete(row))
         elif isinstance(message, Update):
@@ -263,15 +295,33 @@ class Replayer:
         else:
             key = codec.key_of_old(message.old, None, self.remarks)
             text = self._texts.delete(codec.plan)
-            step = _Step(codec, final_lsn, Operation.DELETE, text, key.cells, others=key.others)
+            some = codec.plan.where is not None
+            step = _Step(codec, final_lsn, Operation.DELETE, text, key.cells, others=key.others, may_miss=some)
             if not key.cells:
-                self.tally.conflicts[codec.plan.target, "missing_row"] += 1
+                if not some:
+                    self.tally.conflicts[codec.plan.target, "missing_row"] += 1
                 return None
         if clock:
             for note, times in clock.items():
                 self.tally.clock[codec.plan.target, note] += times
             clock.clear()
         return step
+
+    def _left_out(self, codec: RowCodec, message: Insert | Update | Delete, final_lsn: Lsn) -> _Step | None:
+        """The condition does not take the new row: if there is an old one, it goes."""
+        if not isinstance(message, Update):
+            self.tally.changes[codec.plan.target, Operation.INSERT] += 1
+            return None
+        if message.old is None:
+            key = codec.key_of_old(message.new, None, self.remarks)
+        else:
+            key = codec.key_of_old(message.old, message.new, self.remarks)
+            codec.owner_moved(message.old, message.new)
+        if not key.cells:
+            self.tally.changes[codec.plan.target, Operation.UPDATE] += 1
+            return None
+        text = self._texts.delete(codec.plan)
+        return _Step(codec, final_lsn, Operation.UPDATE, text, key.cells, others=key.others, may_miss=True)
 
     def _update(self, codec: RowCodec, message: Update, final_lsn: Lsn) -> _Step:
         plan = codec.plan
@@ -363,8 +413,9 @@ class Replayer:
             batch.append(Statement(step.text, step.parameters, self._form is Form.BINARY))
             owners.append(step)
         counts = await self._pipe([*batch, *tail], owners)
-        if any(step is not None and count != 1 for step, count in zip(owners, counts, strict=False)):
-            return None
+        for owner, count in zip(owners, counts, strict=False):
+            if owner is not None and count != 1 and not (count == 0 and owner.may_miss and not owner.others):
+                return None
         return counts[len(batch) :]
 
     async def _pipe(self, batch: Sequence[Statement], owners: Sequence[_Step | None]) -> list[int]:
@@ -391,10 +442,25 @@ class Replayer:
                 means="Nothing of that transaction was applied; the slot keeps it.",
                 do="Give the target table the unique key `crossfade check` names.",
             )
+        if step.may_miss:
+            return
         if step.operation is Operation.DELETE:
             self.tally.conflicts[plan.target, "missing_row"] += 1
             return
         is_complete = step.row is not None and not any(cell is UNCHANGED for cell in step.row)
+        if plan.where is not None and is_complete:
+            assert step.row is not None
+            await self._execute(step, statements.insert(plan), _complete(step.row))
+            return  # it matches from now on
+        if plan.where is not None:
+            raise RowRefused(
+                "A row began to match the condition of its table without all its values: a long one did not change, and"
+                " was not sent.",
+                where=step.place,
+                means="Nothing of that transaction was applied; the slot keeps it.",
+                do=f"Give the source row its long values again in an UPDATE of the same transaction, or copy again with"
+                f" REPLICA IDENTITY FULL on {plan.source}.",
+            )
         if plan.policies.missing_row is OnMissing.STOP or not is_complete:
             reason = "and the mapping says stop" if is_complete else "and its image is not complete (unchanged TOAST)"
             raise RowRefused(

@@ -17,6 +17,7 @@ from psycopg import sql
 
 from crossfade import statements
 from crossfade.catalog import Column
+from crossfade.mapping.derived import Expression
 from crossfade.mapping.plan import Const, Keyspace, TablePlan
 from crossfade.pgoutput.messages import Form
 
@@ -24,7 +25,7 @@ from crossfade.pgoutput.messages import Form
 _WITHOUT_LENGTH: Final = {"character": "pg_catalog.bpchar", "bit": 'pg_catalog."bit"'}
 
 
-def _type(column: Column) -> str:
+def type_of(column: Column) -> str:
     """The column's type as a cast may name it: any length."""
     name = column.base_type
     element = name.removesuffix("[]")
@@ -43,7 +44,7 @@ def goes_as_array(column: Column, form: Form) -> bool:
 
 def _spread(column: Column, number: int, form: Form) -> str:
     """One column of rows out of parameter `number`; the column's own input function reads each element."""
-    name = _type(column)
+    name = type_of(column)
     if form is Form.TEXT and _is_read_alone(column):
         return f"unnest(${number}::text[])::{name}"
     return f"unnest(${number}::{name}[])"
@@ -137,6 +138,38 @@ def delete(plan: TablePlan, form: Form) -> bytes:
     return _text(
         sql.SQL("DELETE FROM "), statements.table(plan.target), sql.SQL(" AS t USING "), spread.select(),
         sql.SQL(" AS n WHERE "), _matches(plan),
+    )  # fmt: skip
+
+
+def evaluate(expression: Expression, result: str, form: Form) -> bytes:
+    """Parameters: an array for each input. A row for each element, in order: the expression's value as `result`.
+
+    The name given to the rows is none that an expression could refer to by chance.
+    """
+    spread = _Spread(form)
+    for each in expression.inputs:
+        spread.add(each.shown, sql.Identifier(each.source.name).as_string(None))
+    return _text(
+        sql.SQL("SELECT (" + expression.sql + ")::" + result + " FROM "), spread.select(),
+        sql.SQL(' AS "the source row"'),
+    )  # fmt: skip
+
+
+def upsert(plan: TablePlan, form: Form) -> bytes:
+    """Parameters as for `insert`. A row that is there becomes the new one, save its constants and what the stream never
+    brings; one that is not is added. Counts both, unless there is nothing to assign."""
+    spread = _Spread(form)
+    for at, column in enumerate(plan.columns):
+        spread.add(column.target, f"c{at}")
+    names = [column.target.name for column in plan.columns]
+    assigned = [plan.columns[place].target.name for place in assigned_places(plan, ())]
+    values = sql.SQL(", ").join(sql.SQL("{0} = EXCLUDED.{0}").format(sql.Identifier(name)) for name in assigned)
+    action = sql.SQL("UPDATE SET ") + values if assigned else sql.SQL("NOTHING")
+    overriding = sql.SQL(" OVERRIDING SYSTEM VALUE" if plan.overrides_identity else "")
+    return _text(
+        sql.SQL("INSERT INTO "), statements.table(plan.target), sql.SQL(" ("), _names(names), sql.SQL(")"), overriding,
+        sql.SQL(" SELECT * FROM "), spread.select(), sql.SQL(" AS n ON CONFLICT ("), _names(plan.key),
+        sql.SQL(") DO "), action,
     )  # fmt: skip
 
 

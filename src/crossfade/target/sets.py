@@ -16,13 +16,15 @@ from typing import Final
 
 from crossfade.catalog import TableName
 from crossfade.events import Operation
-from crossfade.faults import RowRefused, Transient, Unreachable
+from crossfade.faults import ProtocolViolation, RowRefused, Transient, Unreachable
 from crossfade.mapping.plan import Plan, TablePlan
-from crossfade.pgoutput.messages import Form
+from crossfade.pgoutput.messages import Form, Relation
 from crossfade.session.connect import result_fault
 from crossfade.target import arrays, idmap, setforms
+from crossfade.target.evaluate import Evaluator
 from crossfade.target.pipeline import Pipeline, Statement, StatementFailed
 from crossfade.target.tally import Tally
+from crossfade.wire import derive
 from crossfade.wire.batch import Batch
 from crossfade.wire.encode import Encoder, UnknownId
 from crossfade.wire.fold import Folded, Rows, TableFold
@@ -75,10 +77,16 @@ class TableChanges:
     fold: TableFold
     rows: Folded
     encoder: Encoder
+    evaluator: Evaluator | None = None
 
     @property
     def plan(self) -> TablePlan:
         return self.fold.plan
+
+    @property
+    def is_filtered(self) -> bool:
+        """Rows of the source may be missing on the target, as they should be."""
+        return self.fold.plan.where is not None
 
 
 @dataclass(slots=True)
@@ -135,12 +143,13 @@ class SetLevel:
         self._is_binary = form is Form.BINARY
         self._replica_role = replica_role
         self._order = plan.parents_first()
+        self.computes = any(table.expressions for table in plan.tables)
         self._related = {key.table for key in plan.target_foreign_keys} | {
             key.referenced for key in plan.target_foreign_keys
         }
         self._grown: Counter[TableName] = Counter()
         self._planned: dict[TableName, int] = {}
-        self._encoders: dict[tuple[int, TableName], Encoder] = {}
+        self._encoders: dict[tuple[int, TableName], tuple[Relation, Encoder, Evaluator | None]] = {}
         self._texts: dict[tuple[str, TableName, tuple[int, ...]], bytes] = {}
 
     # ids -----------------------------------------------------------------------------------------------------------
@@ -148,8 +157,20 @@ class SetLevel:
     def tables(self, batch: Batch) -> list[TableChanges]:
         """The batch's tables with their outcome, parents first."""
         folds = [fold for fold in batch.tables if fold.inserts + fold.updates + fold.deletes]
-        found = [TableChanges(fold, fold.rows(), self._encoder(fold)) for fold in folds]
+        found = [TableChanges(fold, fold.rows(), *self._encoder(fold)) for fold in folds]
         return sorted(found, key=lambda table: self._order.get(table.plan.target, 0))
+
+    async def derive(self, tables: Sequence[TableChanges]) -> None:
+        """Have the target compute what rows need: those that a condition does not take go, the others get the results.
+
+        To be called before `identify`. Raises Unfit.
+        """
+        try:
+            for table in tables:
+                if table.evaluator is not None:
+                    await _derive(table, table.evaluator)
+        except (RowRefused, ProtocolViolation) as fault:
+            raise Unfit("refused", fault.where) from None
 
     async def identify(self, tables: Sequence[TableChanges], orphans: dict[tuple[str, bytes], TablePlan]) -> None:
         """Give every id that new rows name a place in its map: read what is there, make what is not.
@@ -271,6 +292,8 @@ class SetLevel:
         new row of the same key, perhaps spelt otherwise (1.0 and 1.00), and its count would be right."""
         rows = table.rows.deletes
         if rows.offsets and table.rows.inserts.offsets:
+            if table.is_filtered:
+                raise Unfit("unique", str(table.plan.target))  # nobody can say which of them are there
             keys = setforms.key_places(table.plan)
             values = self._arrays(table, rows, keys, _Work())  # what is to be noted of them, the DELETE does
             self._step(table, work, "update", (), values, len(rows.offsets))
@@ -279,7 +302,8 @@ class SetLevel:
         rows = table.rows.deletes
         if rows.offsets:
             keys = setforms.key_places(table.plan)
-            self._step(table, work, "delete", (), self._arrays(table, rows, keys, work), len(rows.offsets))
+            found = -1 if table.is_filtered else len(rows.offsets)
+            self._step(table, work, "delete", (), self._arrays(table, rows, keys, work), found)
 
     def _update(self, table: TableChanges, work: _Work) -> None:
         plan = table.plan
@@ -288,8 +312,14 @@ class SetLevel:
             assigned = setforms.assigned_places(plan, unsent)
             if self._is_replaced(plan, assigned, unsent):
                 # Arrays of arrays cannot be sent, but rows can: out they go, and in by COPY.
-                self._step(table, work, "delete", (), self._arrays(table, rows, keys, work), len(rows.offsets))
+                found = -1 if table.is_filtered else len(rows.offsets)
+                self._step(table, work, "delete", (), self._arrays(table, rows, keys, work), found)
                 work.steps.append(_Copy(table, rows))
+                continue
+            if table.is_filtered and not unsent:
+                # Some of them may not have matched before.
+                values = self._arrays(table, rows, range(len(plan.columns)), work)
+                self._step(table, work, "upsert", (), values, len(rows.offsets) if assigned else -1)
                 continue
             values = self._arrays(table, rows, [*assigned, *keys], work)
             self._step(table, work, "update", tuple(assigned), values, len(rows.offsets))
@@ -394,13 +424,18 @@ class SetLevel:
 
     # what is made once ---------------------------------------------------------------------------------------------
 
-    def _encoder(self, fold: TableFold) -> Encoder:
+    def _encoder(self, fold: TableFold) -> tuple[Encoder, Evaluator | None]:
+        """What makes the table's rows, and what computes them where its plan holds SQL."""
         named = fold.relation.oid, fold.plan.target
         known = self._encoders.get(named)
-        if known is None or known.relation is not fold.relation:
-            known = Encoder(fold.relation, fold.plan, self._form, self._ids, self._zones)
-            self._encoders[named] = known
-        return known
+        if known is None or known[0] is not fold.relation:
+            relation, plan, evaluator = fold.relation, fold.plan, None
+            if plan.expressions:
+                evaluator = Evaluator(self._pipeline, relation, plan, self._form)
+                relation, plan = derive.extended_relation(relation, plan), derive.extended_plan(plan)
+            encoder = Encoder(relation, plan, self._form, self._ids, self._zones)
+            known = self._encoders[named] = fold.relation, encoder, evaluator
+        return known[1], known[2]
 
     def _text(self, kind: str, plan: TablePlan, places: tuple[int, ...]) -> bytes:
         key = (kind, plan.target, places)
@@ -423,8 +458,35 @@ def _compose(kind: str, plan: TablePlan, places: tuple[int, ...], form: Form) ->
             return setforms.update(plan, places, form)
         case "insert":
             return setforms.insert(plan, form)
+        case "upsert":
+            return setforms.upsert(plan, form)
         case _:
             return setforms.reinsert(plan, places, form)
+
+
+async def _derive(table: TableChanges, evaluator: Evaluator) -> None:
+    """An update of a row that is not taken becomes a delete of whatever may be there."""
+    rows = table.rows
+    inserts = await evaluator.derived(rows.inserts)
+    gone = [rows.deletes]
+    updates: list[tuple[frozenset[int], Rows]] = []
+    for unsent, images in rows.updates:
+        taken = await evaluator.matching(images)
+        gone.append(derive.chosen(images, [not each for each in taken]))
+        kept = derive.chosen(images, taken)
+        if kept.offsets:
+            updates.append((unsent, derive.extended(kept, await evaluator.computed(kept, unsent))))
+    moves: list[tuple[frozenset[int], Rows, Rows]] = []
+    for unsent, before, after in rows.moves:
+        taken = await evaluator.matching(after)
+        gone.append(derive.chosen(before, [not each for each in taken]))
+        old, new = derive.chosen(before, taken), derive.chosen(after, taken)
+        if new.offsets:
+            moves.append((unsent, old, derive.extended(new, await evaluator.computed(new, unsent))))
+    deletes = Rows([frame for each in gone for frame in each.frames], [at for each in gone for at in each.offsets])
+    by = evaluator.results
+    moves = [(unsent, derive.widened(before, by), after) for unsent, before, after in moves]
+    table.rows = Folded(inserts, derive.widened(deletes, by), updates, moves)
 
 
 def _unfit(failed: StatementFailed, where: str) -> Unfit:

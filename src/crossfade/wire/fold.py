@@ -23,6 +23,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from crossfade.faults import ProtocolViolation
+from crossfade.mapping.derived import Expression
 from crossfade.mapping.idrules import RemapBy
 from crossfade.mapping.plan import Remap, TablePlan
 from crossfade.pgoutput.messages import Form, Relation
@@ -149,6 +150,14 @@ class TableFold:
                     # Not sent, it makes nobody's place unknown by itself; but an id that was sent cannot do without.
                     self._pairs.append((where[column.rule.by], where[column.source.name]))
                     places.setdefault(where[column.rule.by], [])
+            elif isinstance(column.rule, Expression):
+                # What is made of a single value that did not change did not either. Of several nothing can be said:
+                # the cell stays as it is, and whoever is to evaluate the SQL refuses it.
+                names = column.rule.names
+                for name in names:
+                    places.setdefault(where[name], []).extend([place] if len(names) == 1 else [])
+        for name in () if plan.where is None else plan.where.names:
+            places.setdefault(where[name], [])  # filled from the image before, too
         self._places = places  # by position; what is not in it is nobody's, or only part of the identity
         # Which of these the keyspace is declared on is not the plan's to know. The others refer to the table itself;
         # a change of one that an old tuple tells is applied exactly, too.

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from crossfade.catalog import Column, TableName
+from crossfade.mapping.derived import Expression
 from crossfade.mapping.idrules import keyspaces_in
 from crossfade.mapping.plan import ColumnPlan, Const, LocalTime, Plan, Remap, TablePlan
 from crossfade.mapping.rules import Convert, ValueMap
@@ -86,6 +87,9 @@ def obstacle(plan: Plan, *, source_version: int, target_version: int) -> Obstacl
     if source_version < _HAS_BINARY:
         return Obstacle(None, "", "sources before version 14 cannot send binary")
     for table in plan.tables:
+        why = "" if table.where is None else _inputs(table.where)
+        if why:
+            return Obstacle(table.source, "where", why)
         for column in table.columns:
             why = _unsafe(column, table)
             if not why and column.source is not None and column.source.type_oid in _INTERVAL:
@@ -107,6 +111,8 @@ def _unsafe(column: ColumnPlan, table: TablePlan) -> str:
         if text is None or binary_constant(text, target) is not None:
             return ""
         return f"the binary form of its constant for {_named(target)} is not known here"
+    if isinstance(column.rule, Expression):
+        return _computed(column, column.rule)
     if source is None:
         return ""
     pair = (source.type_oid, target.type_oid)
@@ -123,6 +129,21 @@ def _unsafe(column: ColumnPlan, table: TablePlan) -> str:
     if source.type_oid == target.type_oid or pair in WIDENINGS or pair in _SAME_BYTES:
         return ""
     return f"{_named(source)} becomes {_named(target)}"
+
+
+def _computed(column: ColumnPlan, expression: Expression) -> str:
+    if column.target.type_oid not in _SAFE or column.target.type_oid in _INTERVAL:
+        return f"{_named(column.target)}, which its SQL makes, is not safe in binary"
+    return _inputs(expression)
+
+
+def _inputs(expression: Expression) -> str:
+    """The target is given them as arrays of their types, and arrays of arrays there are none."""
+    for each in expression.inputs:
+        oid = each.source.type_oid
+        if oid not in _SAFE or oid in _INTERVAL or each.source.element_type_kind:
+            return f"its SQL reads {_named(each.source)}"
+    return ""
 
 
 def _named(column: Column) -> str:

@@ -87,6 +87,8 @@ BEYOND = (
     "the character U+",
     "a key must be a plain name",
     "nested too deeply",
+    "it must be one expression",
+    "that it does not close",
 )
 
 

@@ -264,7 +264,8 @@ WRONG: list[tuple[str, str]] = [
         f"2:10: tables.a.{'x' * 64}: a name longer than 63 bytes cannot exist in PostgreSQL.",
     ),
     (mapping("dropp: [x]"), "5:5: tables.app.t.dropp: unknown key. Did you mean 'drop'?"),
-    (mapping("where: deleted IS NULL"), "5:5: tables.app.t.where: row filters (where): not yet supported"),
+    (mapping("where: a; b"), "5:12: tables.app.t.where: this holds a semicolon: it must be one expression."),
+    (mapping("where: 5"), "5:12: tables.app.t.where: expected an SQL condition such as"),
     (mapping("only: true"), "5:5: tables.app.t.only: only the columns listed are taken, and none is: list them."),
     (mapping("only: true\ncolumns: {a: b}\ndrop: [c]"), "7:5: tables.app.t.drop: with 'only', columns that are not"),
     (mapping("from: [a.b, a.c]"), "5:11: tables.app.t.from: merging several source tables (a list in from): not yet"),
@@ -280,8 +281,10 @@ WRONG: list[tuple[str, str]] = [
     (mapping("columns: {a: [b, c]}"), "5:18: tables.app.t.columns.a: a column made of several columns (a list): not"),
     (mapping("columns: {a: {}}"), "5:18: tables.app.t.columns.a: this block is empty"),
     (mapping("columns: {a: {form: b}}"), "5:19: tables.app.t.columns.a.form: unknown key. Did you mean 'from'?"),
-    (mapping("columns: {a: {up: lower(a)}}"), "5:19: tables.app.t.columns.a.up: SQL expressions (up): not yet"),
-    (mapping("columns: {a: {from: b, down: x}}"), "5:28: tables.app.t.columns.a.down: SQL expressions (down): not yet"),
+    (mapping("columns: {a: {up: lower(a}}"), "5:23: tables.app.t.columns.a.up: this opens a ( that it does not close."),
+    (mapping("columns: {a: {from: b, down: x}}"), "5:28: tables.app.t.columns.a.down: this needs 'up' beside it."),
+    (mapping("columns: {a: {from: b, up: x}}"), "5:19: tables.app.t.columns.a: 'up' names the columns it reads itself"),
+    (mapping("columns: {a: {up: x, const: 1}}"), "5:19: tables.app.t.columns.a: 'const' and 'up' exclude each other"),
     (
         mapping("columns: {a: {otherwise: error}}"),
         "5:19: tables.app.t.columns.a.otherwise: this needs 'values' beside it.",
@@ -436,11 +439,11 @@ def test_the_line_and_a_caret_are_shown() -> None:
 
 
 def test_all_problems_come_at_once_and_in_order() -> None:
-    text = mapping("dropp: [x]\nwhere: a\ncolumns: {a: {remap: usr}, b: 5}")
+    text = mapping("dropp: [x]\nwhere: a)\ncolumns: {a: {remap: usr}, b: 5}")
     with pytest.raises(Misconfigured) as refused:
         parse_mapping(text)
     heads = [line.split(": ")[0] for line in str(refused.value).split("\n") if line.startswith("mapping.yaml:")]
-    assert heads == [f"mapping.yaml:{place}" for place in ("5:5", "6:5", "7:26", "7:35")]
+    assert heads == [f"mapping.yaml:{place}" for place in ("5:5", "6:12", "7:26", "7:35")]
 
 
 def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:

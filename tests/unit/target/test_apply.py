@@ -74,6 +74,9 @@ class Script:
     def tables(self, one: Batch) -> list[str]:
         return [str(each.begin.xid) for each in one.pieces]
 
+    async def derive(self, tables: Sequence[str]) -> None:
+        """No table of these has anything to be computed."""
+
     async def identify(self, tables: Sequence[str], orphans: object) -> None:
         self.answer("identify")
 
@@ -133,10 +136,18 @@ class Script:
     def applier(self) -> Applier:
         replayer = SimpleNamespace(apply=self._exact, **{name: getattr(self, name) for name in _REPLAYER})
         script = cast(Any, self)
+        sets = SimpleNamespace(
+            tables=self.tables,
+            derive=self.derive,
+            identify=self.identify,
+            apply=self._set,
+            grew=self._grew,
+            computes=False,
+        )
         return Applier(
             script,
             cast(Any, replayer),
-            cast(Any, SimpleNamespace(tables=self.tables, identify=self.identify, apply=self._set, grew=self._grew)),
+            cast(Any, sets),
             cast(Any, SimpleNamespace(move=self.move, check=self.check, moved=self.moved, end_lsn=Lsn(1))),
             script,
             cast(Any, SimpleNamespace(released=self._release)),

@@ -14,8 +14,8 @@ from psycopg import sql
 
 from crossfade.catalog import Catalog, Table
 from crossfade.findings import Severity
-from crossfade.mapping.identity import may_be_toasted
 from crossfade.mapping.plan import Plan, TablePlan
+from crossfade.mapping.published import may_be_toasted
 from crossfade.preflight.data.asked import Blind, How, Question, Sized, Survey, fitting, inputs, source_rows
 from crossfade.preflight.data.between import duplicates, orphans
 from crossfade.preflight.data.clauses import Clause, clause_questions

@@ -42,6 +42,7 @@ def test_what_is_free_goes_on_and_what_is_not_is_refused_as_the_diff_says(worksp
     workspace.write(wider)
     answer = workspace.run("mapping", "diff")
     assert (answer.returncode, answer.stdout.split()[0]) == (0, "free"), answer.stdout + answer.stderr
+    assert "mapping_changed_free" in workspace.run("check").stdout
     assert "public.users.plan: a value map" in answer.stdout
     daemon = workspace.daemon()
     daemon.wait_for_phase("streaming")
@@ -73,6 +74,8 @@ def test_what_is_free_goes_on_and_what_is_not_is_refused_as_the_diff_says(worksp
     for line in answer.stdout.splitlines():
         assert line in refused.stderr, refused.stderr
     assert databases.target.value("SELECT count(*) FROM crossfade.mappings") == 3
+    checked = workspace.run("check")
+    assert (checked.returncode, "[mapping_changed]" in checked.stdout) == (78, True), checked.stdout
     said = json.loads(workspace.run("mapping", "diff", "--json").stdout)
     assert (said["effect"], said["compared"], said["tables"]) == ("resync", "catalogs", ["public.users"])
     # A schema that makes other rows of the same text is no free change either.

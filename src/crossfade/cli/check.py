@@ -28,6 +28,7 @@ from crossfade.preflight.examine import Examined, examine
 from crossfade.preflight.explain import Explained, explain, find
 from crossfade.preflight.links import unreachable
 from crossfade.preflight.remarks import Side
+from crossfade.runtime.remapping import foresee
 from crossfade.settings import Settings, load_settings
 
 SCHEMA_VERSION: Final = 1
@@ -69,6 +70,9 @@ def check(config: Path, json_output: bool, *, data: Data | None = None, table: s
         refused = (_refused(fault, str(settings.mapping)),)
     examined: Examined = asyncio.run(examine(settings, spec))
     findings = (*refused, *examined.findings)
+    if spec is not None and examined.plan is not None:
+        other = asyncio.run(foresee(settings, spec, examined.plan))
+        findings = (*((other,) if other is not None else ()), *findings)
     if table is not None:
         return _explain(table, examined, findings, json_output=json_output)
     looked: Looked | None = None

@@ -8,6 +8,7 @@ what is not known to be free is not free.
 from __future__ import annotations
 
 import enum
+from typing import Final
 
 from crossfade.mapping.idrules import OtherOwner, RemapBy
 from crossfade.mapping.meaning import rule_meaning
@@ -79,7 +80,8 @@ def _otherwise(rule: ValueMap) -> object:
     return rule.default if rule.otherwise is Otherwise.CONST else None
 
 
-_RANDOM = frozenset({Strategy.UUID4, Strategy.UUID7})
+# New ids that owe nothing to the old one: another way to make them leaves those that were given as they are.
+_FRESH: Final = frozenset({Strategy.UUID4, Strategy.UUID7, Strategy.SEQUENCE})
 
 
 def of_keyspaces(old: Keyspace, new: Keyspace) -> tuple[Effect, str]:
@@ -93,6 +95,6 @@ def of_keyspaces(old: Keyspace, new: Keyspace) -> tuple[Effect, str]:
         )
     if old.new_type != new.new_type or old.old_type != new.old_type:
         return Effect.IMPOSSIBLE, f"its map holds {old.new_type} ids made of {old.old_type} ones"
-    if new.strategy in _RANDOM and old.strategy in {*_RANDOM, Strategy.UUID5}:
+    if new.strategy in _FRESH and old.strategy in {*_FRESH, Strategy.UUID5}:
         return Effect.FREE, f"ids given stay; new ones are {new.strategy.value}"
     return Effect.IMPOSSIBLE, "ids that were given stay as they are, and would not be those of the new strategy"

@@ -7,6 +7,7 @@ only when the stored text still gives the stored hash, and nothing between the t
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import psycopg
@@ -14,7 +15,7 @@ import psycopg
 from crossfade.catalog import Catalog
 from crossfade.events import Listener, Note
 from crossfade.faults import Misconfigured
-from crossfade.findings import Severity
+from crossfade.findings import Finding, Kind, Severity
 from crossfade.mapping.changes import Changes, between
 from crossfade.mapping.compile import Compiled, compile_plan
 from crossfade.mapping.effects import Effect
@@ -25,7 +26,8 @@ from crossfade.mapping.specchanges import between_specs
 from crossfade.session.connect import Connection, connect, server_fault
 from crossfade.session.introspect import read_catalog
 from crossfade.settings import Settings
-from crossfade.state import mappings
+from crossfade.state import mappings, schema
+from crossfade.target import progress
 from crossfade.target.progress import Progress
 
 _COPY_AGAIN = "`crossfade teardown`, empty the target tables, `crossfade run`."
@@ -57,6 +59,14 @@ async def compare(settings: Settings, old: Spec, new: Spec) -> Compared:
     return Compared(between_specs(old, new), None, f"the {which} mapping does not fit the databases: {told}")
 
 
+@dataclass(frozen=True, slots=True)
+class _Judged:
+    """`lines` are what `mapping diff` prints, or why nothing could be compared."""
+
+    lines: tuple[str, ...]
+    changes: Changes | None
+
+
 async def settle(
     settings: Settings, spec: Spec, plan: Plan, stored: Progress, target: Connection, *, listener: Listener
 ) -> None:
@@ -67,15 +77,10 @@ async def settle(
         why = "spelled in another way, or with other policies" if known is not None else "in progress"
         await mappings.record(target, workflow, text=text, file=file, mapping_hash=plan.mapping_hash, why=why)
         return
-    if known is None:
-        raise _refused(settings, "Its text was not kept by the version it began with, so nothing can be compared.")
-    compared = await compare(settings, parse_mapping(known, f"{file}, in progress"), spec)
-    if compared.changes.effect is not Effect.FREE:
-        raise _refused(settings, "\n".join(compared.changes.lines()))
-    if compared.old_hash != stored.mapping_hash:
-        reason = compared.refused or "the databases' schemas are not those it began with, and make other rows"
-        raise _refused(settings, f"It cannot be judged: {reason}.")
-    lines = [f"{change.subject}: {change.sentence}" for change in compared.changes.all]
+    judged = await _judge(settings, spec, stored, known)
+    if judged.changes is None:
+        raise _refused(settings, judged.lines)
+    lines = [f"{change.subject}: {change.sentence}" for change in judged.changes.all]
     await mappings.accept(
         target,
         workflow,
@@ -88,7 +93,44 @@ async def settle(
     listener(Note("mapping_changed", f"Going on with another mapping; all of it is free: {'; '.join(lines)}.", "info"))
 
 
-def _refused(settings: Settings, told: str) -> Misconfigured:
+async def foresee(settings: Settings, spec: Spec, plan: Plan) -> Finding | None:
+    """What `settle` would say, for `check`; None where the workflow never began or this is the mapping in progress."""
+    target = await connect(settings.target.dsn.get_secret_value(), purpose="check", endpoint="target")
+    try:
+        stored = await progress.load(target, settings.name) if await schema.exists(target) else None
+        if stored is None or stored.mapping_hash == plan.mapping_hash:
+            return None
+        known = await mappings.current(target, settings.name)
+    except psycopg.Error as error:
+        raise server_fault(error, where="target schema crossfade") from None
+    finally:
+        await target.close()
+    judged = await _judge(settings, spec, stored, known)
+    if judged.changes is not None:
+        told = "\n".join(("This is another mapping than the one in progress:", *judged.lines))
+        return Finding("mapping_changed_free", Severity.INFO, Kind.CONFIGURATION, spec.file, told, "")
+    fault = _refused(settings, judged.lines)
+    return Finding(
+        "mapping_changed", Severity.ERROR, Kind.CONFIGURATION, spec.file, f"{fault.what}{fault.means}", fault.do
+    )
+
+
+async def _judge(settings: Settings, spec: Spec, stored: Progress, known: str | None) -> _Judged:
+    """`changes` only where all of it is free and the old text still gives the stored hash."""
+    if known is None:
+        return _Judged(("Its text was not kept by the version it began with, so nothing can be compared.",), None)
+    compared = await compare(settings, parse_mapping(known, f"{spec.file}, in progress"), spec)
+    lines = tuple(compared.changes.lines())
+    if compared.changes.effect is not Effect.FREE:
+        return _Judged(lines, None)
+    if compared.old_hash != stored.mapping_hash:
+        reason = compared.refused or "the databases' schemas are not those it began with, and make other rows"
+        return _Judged((f"It cannot be judged: {reason}.",), None)
+    return _Judged(lines, compared.changes)
+
+
+def _refused(settings: Settings, lines: Sequence[str]) -> Misconfigured:
+    told = "\n".join(lines)
     return Misconfigured(
         f"The mapping is not the one this workflow was started with.\n{told}\n",
         where=str(settings.mapping),

@@ -13,6 +13,10 @@ from crossfade.session.connect import Connection
 
 async def current(connection: Connection, workflow: str) -> str | None:
     """The text in progress; None for a workflow that began before texts were kept."""
+    cursor = await connection.execute("SELECT to_regclass('crossfade.mappings') IS NOT NULL")
+    row = await cursor.fetchone()
+    if row is None or not row[0]:
+        return None
     cursor = await connection.execute(
         "SELECT text FROM crossfade.mappings WHERE workflow = %s ORDER BY number DESC LIMIT 1", (workflow,)
     )

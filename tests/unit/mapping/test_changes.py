@@ -124,6 +124,24 @@ def test_a_table_that_joins_must_be_copied() -> None:
     assert changes.lines()[-1] == "To be copied again: app.orders."
 
 
+def test_a_polymorphic_pair_is_judged_like_a_value_map() -> None:
+    source = [table("public.users", "id int", pk="id"), table("public.notes", "id int", "t text", "o int", pk="id")]
+    target = [table("app.users", "id uuid", pk="id"), table("app.notes", "id int", "t text", "o uuid", pk="id")]
+    base = "version: 1\nschemas: {public: app}\nids: {u: {from: public.users.id, strategy: uuid7}}\ntables:\n"
+    base += "  app.users: {columns: {id: {remap: u}}}\n  app.notes: {columns: {o: {remap: {by: t, of: {User: u}}}}}\n"
+    loose = base.replace("of: {User: u}", "of: {User: u}, otherwise: null")
+    for before, word, effect in (
+        (base, "of: {User: u, Admin: u}", FREE),
+        (base, "of: {Admin: u}", FREE),
+        (base, "of: {User: u}, otherwise: null", FREE),
+        (loose, "of: {Admin: u}", RESYNC),
+    ):
+        old, new = (compiled(text, source, target).plan for text in (before, before.replace("of: {User: u}", word)))
+        assert old is not None
+        assert new is not None
+        assert between(old, new).effect is effect, word
+
+
 def test_the_worst_comes_first_and_decides() -> None:
     changed = BASE.replace("truncate: apply", "truncate: stop").replace("const: a", "const: b")
     changes = between(plan(BASE), plan(changed))

@@ -176,6 +176,17 @@ def test_I5_a_reference_that_follows_and_goes_on_by_hand(targets: Stand) -> None
     agree(targets, story, *(Way("", binary, EVERYTHING, EVERYTHING, few=1) for binary in (False, True)))
 
 
+def test_I5_a_reference_that_goes_the_way_of_a_cascade_by_hand(targets: Stand) -> None:
+    """1 becomes 2 and 2 becomes 3; when the cascades are done, the member of the new 2 is given to 3 as well."""
+    rows = [insert(1, 0), insert(2, 1), Step("insert", 1, 0, 0), Step("insert", 1, 0, 1)]
+    told = [Step("shift", 0, 0, 1), Step("move", 1, 1, 1)]
+    story = tell(["owners", "members"], [([rows], None), ([told], None)], replica_role=targets.replica_role)
+    *_, cascade, moved = story.stretches[1].transactions[0].logged
+    assert cascade == RowMessage("U", "members", (1, 0, None), "K", (2, 0, 2))
+    assert moved == RowMessage("U", "members", (2, 0, None), "K", (3, 1, 2))
+    agree(targets, story, *(Way("", binary, EVERYTHING, EVERYTHING, few=1) for binary in (False, True)))
+
+
 def test_the_fold_is_the_net_effect(targets: Stand) -> None:
     """Without a server: what a fold says of each table is what its changes do one by one."""
     if not targets.replica_role:

@@ -111,6 +111,7 @@ class RowCodec:
         self.is_const = frozenset(at for at, feed in enumerate(self._feeds) if feed.position < 0)
         self._identity = tuple(positions[name] for name in plan.identity)
         self._owner = shape.owner_position(plan, positions, ids)
+        self._followed: dict[str, int] = {}  # by keyspace, the last move whose cascade reached this table
         self._reads = {feed.position: feed.read for feed in self._feeds if feed.keyspace}
 
     def _id(self, position: int, cell: Cell) -> bytes | None:
@@ -356,9 +357,10 @@ class RowCodec:
                 continue
             before, after = self._id(position, old[position]), self._id(position, new[position])
             if before is not None and after is not None and before != after:
-                number = self._ids[keyspace].cascade_of(before, after)
+                since = self._followed.get(keyspace, 0)
+                number = self._ids[keyspace].cascade_of(before, after, since=since)
                 if number is not None:
-                    cascades[keyspace] = number
+                    cascades[keyspace] = self._followed[keyspace] = number
         return cascades
 
     def _old_id(
@@ -374,7 +376,7 @@ class RowCodec:
         becomes = new[position]
         if _is_kept(cell, becomes):
             return state.resolve_kept(old, cascade)
-        return state.resolve_old(old, self._id(position, becomes))
+        return state.resolve_old(old, self._id(position, becomes), since=self._followed.get(keyspace, 0))
 
 
 def _is_kept(before: Cell, after: Cell) -> bool:

@@ -150,7 +150,9 @@ class IdState:
         """
         return self.known.get(old)
 
-    def resolve_old(self, old: bytes, becomes: bytes | None = None) -> tuple[bytes | None, bytes | None]:
+    def resolve_old(
+        self, old: bytes, becomes: bytes | None = None, *, since: int = 0
+    ) -> tuple[bytes | None, bytes | None]:
         """The id a *referring* row carries on the target, from its old image in an UPDATE, and an alternative.
 
         `becomes` is the same column in the new image. The key's former id comes first, as the update is most likely the
@@ -160,12 +162,14 @@ class IdState:
         live, alias = self.known.get(old), self._aliases.get(old)
         if alias is None or alias == live:
             return live, None
-        follows = becomes is None or self.cascade_of(old, becomes) is not None
+        follows = becomes is None or self.cascade_of(old, becomes, since=since) is not None
         return (alias, live) if follows or live is None else (live, alias)
 
-    def cascade_of(self, old: bytes, becomes: bytes) -> int | None:
+    def cascade_of(self, old: bytes, becomes: bytes, *, since: int = 0) -> int | None:
         """The number of the move that a reference's change from `old` to `becomes` is the cascade of, if it is one.
 
+        `since` is the last move whose cascade has reached the same table: those before it are done (numbers never begin
+        again, so that it stays true in later transactions).
         A cascade takes the very step its parent took. Once keys have changed places by way of a third, who goes the
         whole way at once is another row, which refers to another parent from now on; so is who goes to a key that
         somebody else has taken meanwhile.
@@ -173,7 +177,8 @@ class IdState:
         alias = self._aliases.get(old)
         if alias is None or self._moved_to[old] != becomes or self.known.get(becomes, alias) != alias:
             return None
-        return self._moved_at[old]
+        number = self._moved_at[old]
+        return number if number >= since else None
 
     def resolve_kept(self, old: bytes, cascade: int | None) -> tuple[bytes | None, bytes | None]:
         """The id a referring row carries in a column that its UPDATE left alone, and an alternative.

@@ -102,6 +102,27 @@ def test_keys_shifted_in_one_statement_are_told_apart() -> None:
     assert ids.resolve_owner(b"3") == b"Y"
 
 
+def test_once_a_later_move_has_reached_a_table_earlier_ones_are_done_there() -> None:
+    """Cascades come in the order of the moves: another row goes the way of the first by hand."""
+    ids = known(k2=b"Y", k3=b"Z")
+    ids.begin_transaction()
+    ids.learn_absent([b"4"])
+    ids.owner_key_changed(b"3", b"4")
+    ids.owner_key_changed(b"2", b"3")
+    first, second = ids.cascade_of(b"3", b"4"), ids.cascade_of(b"2", b"3")
+    assert first is not None
+    assert second is not None
+    assert ids.resolve_old(b"3", b"4", since=first) == (b"Z", b"Y")
+    assert ids.cascade_of(b"3", b"4", since=second) is None
+    assert ids.resolve_old(b"3", b"4", since=second) == (b"Y", b"Z")
+    ids.begin_transaction()
+    ids.learn_absent([b"9"])
+    ids.owner_key_changed(b"4", b"9")
+    third = ids.cascade_of(b"4", b"9", since=second)
+    assert third is not None
+    assert third > second
+
+
 def test_after_keys_changed_places_only_single_steps_are_cascades() -> None:
     """1 and 2 by way of 7: whoever goes from 1 to 2 at once did not follow, and refers to the new 1."""
     ids = known(k1=b"X", k2=b"Y")

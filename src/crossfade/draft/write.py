@@ -160,8 +160,12 @@ def _body(table: TableDraft) -> list[str]:
         if column.offer:
             questions.append(f"      # {_offered(column)}")
     for column in table.offered:
-        questions.append(f"      # {DECIDE}: perhaps ({column.match.confidence:.2f}, {column.match.why}):")
-        questions.append(f"      # {_entry(column, with_remark=False).strip()}")
+        but = f"; but {column.objection}" if column.objection else ""
+        questions += _wrapped(
+            f"{DECIDE}: perhaps ({column.match.confidence:.2f}, {column.match.why}{but}):", "      # ", "      # "
+        )
+        line = _offered(column) if column.offer else _entry(column, with_remark=False).strip()
+        questions.append(f"      # {line}")
     for unfed in table.unfed:
         questions.append(f"      # {DECIDE}: nothing feeds {unfed.name}, which must not be NULL and has no default:")
         questions.append(f"      # {scalar(unfed.name)}: {{const: }}    # {unfed.type_name}")

@@ -87,6 +87,34 @@ def test_sixty_tables_and_a_handful_of_decisions() -> None:
                 assert isinstance(column.rule, Remap), (each.target, column.target.name)
 
 
+def test_names_in_capitals_and_keys_named_after_their_tables() -> None:
+    source = catalog(
+        table("dbo.Employees", "EmployeeID int", "LastName text!", "ReportsTo int", "BirthDate date", pk="EmployeeID",
+              references=[reference("ReportsTo", "dbo.Employees", "EmployeeID")]),
+        table("dbo.Orders", "OrderID int", "EmployeeID int", "OrderDate timestamp", "Discount real", pk="OrderID",
+              references=[reference("EmployeeID", "dbo.Employees", "EmployeeID")]),
+        table("dbo.OrderDetails", "OrderID int", "LineNo int", "Qty smallint!", pk="OrderID LineNo",
+              references=[reference("OrderID", "dbo.Orders", "OrderID")]),
+    )  # fmt: skip
+    target = catalog(
+        table("sales.staff", "id uuid", "last_name text!", "manager_id uuid", "born_on date", pk="id",
+              references=[reference("manager_id", "sales.staff")]),
+        table("sales.orders", "id uuid", "sales_rep_id uuid", "ordered_at timestamptz", "discount numeric(5,4)",
+              pk="id", references=[reference("sales_rep_id", "sales.staff")]),
+        table("sales.order_lines", "order_id uuid", "position int", "quantity int!", pk="order_id position",
+              references=[reference("order_id", "sales.orders")]),
+    )  # fmt: skip
+    drafted = draft(source, target)
+    assert pairs(drafted) == {"Employees": "staff", "Orders": "orders", "OrderDetails": "order_lines"}
+    text = mapping_text(drafted)
+    for expected in ("manager_id: ReportsTo ", "born_on: BirthDate ", "sales_rep_id: EmployeeID ", "position: LineNo "):
+        assert f"      {expected}" in text, text
+    offered = "# discount: {from: Discount, cast: lossy}"
+    assert offered in text
+    assert "; but real to" in text
+    assert error_names(compiled(filled(text).replace(offered, offered.lstrip("# ")), source, target)) == []
+
+
 def test_an_open_draft_is_refused_and_says_where() -> None:
     source, target = read_ddl(LEGACY), read_ddl(NEW)
     text = mapping_text(draft(source, target))

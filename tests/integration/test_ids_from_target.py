@@ -14,6 +14,8 @@ from tests.servers.clusters import Pairs, Versions
 from tests.servers.daemon import Workspace
 from tests.servers.databases import make_roles
 
+pytestmark = pytest.mark.one_version  # nothing here differs between versions
+
 MAPPING = """
 version: 1
 schemas: {public: app}

@@ -17,22 +17,34 @@ from crossfade.faults import ProtocolViolation
 _BOUNDS: Final = re.compile(rb"(?:\[-?\d+:-?\d+\])+=(?=\{)")
 _TOKEN: Final = re.compile(rb'[{},]|"(?:[^"\\]|\\.)*"|[^{},"\\]+', re.DOTALL)
 _ESCAPED: Final = re.compile(rb"\\(.)", re.DOTALL)
+_PLAIN: Final = re.compile(rb"\{[0-9A-Za-z-]+(?:,[0-9A-Za-z-]+)*\}")
 _BARE: Final = re.compile(rb"-?[0-9A-Za-z][0-9A-Za-z-]*")
 
 
 def elements(literal: bytes) -> list[bytes | None]:
     """The elements of all dimensions, in their order; None is NULL."""
+    plain = _plain(literal)
+    if plain is not None:
+        return [None if element == b"NULL" else element for element in plain]
     return [_value(token) for token in _tokens(literal) if token not in (b"{", b"}", b",")]
 
 
 def rebuilt(literal: bytes, made: Callable[[bytes], bytes]) -> bytes:
     """The same literal with other elements; NULL stays NULL."""
+    plain = _plain(literal)
+    if plain is not None:
+        return b"{" + b",".join([one if one == b"NULL" else _shown(made(one)) for one in plain]) + b"}"
     bounds = _BOUNDS.match(literal)
     out = [bounds[0]] if bounds is not None else []
     for token in _tokens(literal):
         value = None if token in (b"{", b"}", b",") else _value(token)
         out.append(token if value is None else _shown(made(value)))
     return b"".join(out)
+
+
+def _plain(literal: bytes) -> list[bytes] | None:
+    """The elements of what most arrays are: one dimension of numbers or uuids. None for everything else."""
+    return literal[1:-1].split(b",") if _PLAIN.fullmatch(literal) is not None else None
 
 
 def _tokens(literal: bytes) -> Iterator[bytes]:

@@ -11,13 +11,15 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Final
+from functools import lru_cache
+from typing import Final, NamedTuple
 
 from crossfade.faults import ProtocolViolation, RowRefused
 from crossfade.mapping.idrules import WILDCARD, Step
 
 _SPACE: Final = re.compile(rb"[ \t\r\n]*")
+_NEEDS_ESCAPE: Final = re.compile(rb'[\x00-\x1f"\\]')
+_SPACES: Final = (b" ", b"\t", b"\r", b"\n")
 _STRING: Final = re.compile(rb'"(?:[^"\\]|\\.)*"', re.DOTALL)
 _SCALAR: Final = re.compile(rb"[^\s,\[\]{}\":]+")
 _STRUCTURE: Final = re.compile(rb'"(?:[^"\\]|\\.)*"|[\[\]{}]', re.DOTALL)
@@ -27,8 +29,7 @@ Wanted = Sequence[tuple[Sequence[Step], str]]
 """What is left of each path, and its keyspace."""
 
 
-@dataclass(frozen=True, slots=True)
-class Found:
+class Found(NamedTuple):
     """An id: its bytes are [start, stop) of the document, quotes included; `value` is what they say."""
 
     start: int
@@ -53,6 +54,8 @@ def find(document: bytes, start: int, wanted: Wanted) -> list[Found]:
 
 def quoted(value: bytes) -> bytes:
     """As a string of a document."""
+    if _NEEDS_ESCAPE.search(value) is None:
+        return b'"' + value + b'"'
     return json.dumps(value.decode(), ensure_ascii=False).encode()
 
 
@@ -64,7 +67,7 @@ def _value(document: bytes, at: int, wanted: Wanted, found: list[Found]) -> int:
         stop = _skipped(document, at)
         _take(document, at, stop, here[0], found)
         return stop
-    if not wanted or first not in (b"{", b"["):
+    if not wanted or (first != b"{" and first != b"["):
         return _skipped(document, at)
     return _object(document, at, wanted, found) if first == b"{" else _array(document, at, wanted, found)
 
@@ -80,9 +83,10 @@ def _object(document: bytes, at: int, wanted: Wanted, found: list[Found]) -> int
         at = _space(document, name.end())
         if document[at : at + 1] != b":":
             raise _violation()
-        member = _text(name[0])
+        member = _name(name[0])
         below = [(steps[1:], keyspace) for steps, keyspace in wanted if steps[0] == member]
-        at = _space(document, _value(document, _space(document, at + 1), below, found))
+        at = _space(document, at + 1)
+        at = _space(document, _value(document, at, below, found) if below else _skipped(document, at))
         if document[at : at + 1] == b"}":
             return at + 1
         if document[at : at + 1] != b",":
@@ -144,6 +148,12 @@ def _skipped(document: bytes, at: int) -> int:
     return match.end()
 
 
+@lru_cache(maxsize=4096)
+def _name(token: bytes) -> str:
+    """A member's name: there are few of them, in many documents."""
+    return _text(token)
+
+
 def _text(token: bytes) -> str:
     """What a string of the document says. Half a character, which json may hold, is none that an id or a path has."""
     try:
@@ -155,6 +165,8 @@ def _text(token: bytes) -> str:
 
 
 def _space(document: bytes, at: int) -> int:
+    if document[at : at + 1] not in _SPACES:
+        return at
     match = _SPACE.match(document, at)
     assert match is not None, "no space is a match, too"
     return match.end()

@@ -17,7 +17,9 @@ The rules, each with its reason:
    An old image never allocates: what has no id was never written.
 5. Between alias and live entry of one key (keys shifted in one statement: 2 becomes 3 while 3 becomes 4) the row
    change decides: see `resolve_old`, `resolve_kept` and `resolve_deleted`. The row that owns the key is always the
-   live one. Moves are numbered, because cascades come in the order of the moves they follow.
+   live one. Moves are numbered, because cascades come in the order of the moves they follow. Cascades are not marked
+   as such: a reference changed by hand in the very step of the last move passes for one, and is only found to be none
+   when the row it would then mean is not there.
 6. What a rollback took back is forgotten, cached entries and aliases alike.
 7. Within a batch nothing is evicted and absent keys are remembered; between batches the cache is cut to its limit and
    absence is forgotten, since another stream that shares the map may have filled it.

@@ -527,3 +527,61 @@ def test_I6_ids_inside_values_that_have_no_parent(databases: Databases, workspac
     columns = {column["name"]: column for column in explained["sources"][0]["columns"]}
     assert columns["owner"]["from"] == ["owner", "kind"]
     assert "User: ids.user, Team: ids.team); any other is an error" in columns["owner"]["words"]
+
+
+COMPUTED_MAPPING = """
+version: 1
+schemas: {public: public}
+tables:
+  public.users:
+    where: "deleted_at IS NULL AND feels <> 'bad'"
+    columns:
+      email: {up: lower(email)}
+      label: {up: "first || ' ' || upper(feels)"}
+      own: {up: "public.own(id)"}
+    drop: [first]
+  public.orders: {}
+"""
+
+
+def test_expressions_and_filters_are_looked_through(databases: Databases, workspace: Workspace) -> None:
+    databases.prepare(
+        source="""
+            CREATE TYPE mood AS ENUM ('fine', 'bad');
+            CREATE TABLE users (id int PRIMARY KEY, email varchar(40) UNIQUE, first varchar(9), feels mood NOT NULL,
+                                deleted_at timestamp);
+            ALTER TABLE users REPLICA IDENTITY FULL;
+            CREATE TABLE orders (id int PRIMARY KEY, user_id int REFERENCES users);
+            INSERT INTO users VALUES
+                (1, 'a@x', 'Ann', 'fine', NULL), (2, 'A@X', 'Ann', 'fine', NULL), (3, 'A@x', 'Ann', 'fine', now()),
+                (4, 'b@x', NULL, 'fine', NULL), (5, NULL, NULL, 'bad', NULL), (6, 'c@x', 'Annabella', 'fine', NULL);
+            INSERT INTO orders VALUES (1, 1), (2, 3), (3, 5), (4, NULL);
+        """,
+        target="""
+            CREATE FUNCTION own(int) RETURNS int IMMUTABLE LANGUAGE sql AS 'SELECT $1 * 2';
+            CREATE TABLE users (id int PRIMARY KEY, email varchar(40) UNIQUE, label varchar(9) NOT NULL,
+                                own int NOT NULL, feels text, deleted_at timestamp);
+            CREATE TABLE orders (id int PRIMARY KEY, user_id int REFERENCES users);
+        """,
+    )
+    databases.publish("public.users", "public.orders")
+    _, said = _said(workspace, mapping=COMPUTED_MAPPING)
+    found = {
+        (each["name"], each["columns"][0]): (each["rows"], [sample["id"] for sample in each["samples"]])
+        for table in said["data"]["tables"]
+        for each in table["questions"]
+        if each["rows"] != 0
+    }
+    assert found.pop(("data_null", "id")) == (None, [])  # a function that only the target has
+    assert found == {
+        ("data_duplicate", "email"): (2, ["1", "2"]),
+        ("data_null", "first"): (1, ["4"]),
+        ("data_does_not_fit", "first"): (1, ["6"]),
+        ("data_orphan", "user_id"): (2, ["2", "3"]),
+    }
+    explained = json.loads(workspace.run("check", "--explain", "users", "--json").stdout)
+    (source,) = explained["sources"]
+    columns = {column["name"]: column for column in source["columns"]}
+    assert columns["label"]["from"] == ["first", "feels"]
+    assert "by SQL of the mapping" in columns["label"]["words"]
+    assert "for which deleted_at IS NULL AND feels <> 'bad' becomes one row" in source["rows"]

@@ -29,7 +29,7 @@ def look_document(looked: Looked) -> dict[str, object]:
             {
                 "source": str(survey.source),
                 "target": str(survey.target),
-                "rows": looked.answers.rows.get(survey.source),
+                "rows": looked.answers.rows.get((survey.source, survey.target)),
                 "questions": [
                     {
                         "name": each.question.name,

@@ -13,7 +13,8 @@ from psycopg import sql
 
 from crossfade.catalog import Catalog, Column, Table, TableName
 from crossfade.mapping.plan import OnMissing, OnTruncate, Plan, TablePlan
-from crossfade.preflight.data.asked import inputs, source_rows
+from crossfade.preflight.data.asked import inputs
+from crossfade.preflight.data.computed import as_written
 from crossfade.preflight.data.effect import Effect
 from crossfade.preflight.data.effects import effect
 from crossfade.preflight.data.fits import Ground
@@ -100,6 +101,11 @@ def _unfed(column: Column) -> str:
 
 def _rows(table: TablePlan) -> str:
     every = f"Every row of {table.source} becomes one row"
+    if table.where is not None:
+        every = (
+            f"Every row of {table.source} for which {table.where.sql} becomes one row: one that starts to match is"
+            " inserted, one that stops is deleted"
+        )
     if table.append_only:
         return f"{every}; only INSERT and TRUNCATE are followed (append_only)."
     missing = (
@@ -136,4 +142,6 @@ def _select(table: TablePlan, effects: Mapping[str, Effect]) -> str:
         sql.SQL("    {} AS {}").format(effects[column.target.name].shown, sql.Identifier(column.target.name))
         for column in table.columns
     ]
-    return sql.SQL("SELECT\n{}\nFROM {};").format(sql.SQL(",\n").join(lines), source_rows(table)).as_string()
+    taken = sql.SQL("") if table.where is None else sql.SQL("\nWHERE {}").format(as_written(table.where))
+    select = sql.SQL("SELECT\n{}\nFROM {} AS s{};")
+    return select.format(sql.SQL(",\n").join(lines), sql.Identifier(*table.source), taken).as_string()

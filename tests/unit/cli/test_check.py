@@ -89,7 +89,7 @@ def test_what_was_asked_of_the_rows_is_a_key_of_its_own() -> None:
     answered = Answers(
         (Answer(survey, null, 3, ((("id", "7"),),), ""), Answer(survey, long, None, (), "the time for --data was up")),
         (Size(survey, survey.sized[0], 12, ""),),
-        {survey.source: 40},
+        {(survey.source, survey.target): 40},
         1.23456,
     )
     said = json.loads(document([], [], look_document(Looked((survey,), answered, ()))))["data"]

@@ -60,11 +60,11 @@ class Size:
 
 @dataclass(frozen=True, slots=True)
 class Answers:
-    """Everything asked. `rows` has how many rows each source table was seen to have; `seconds` is how long it took."""
+    """Everything asked. `rows` has how many rows of each source go into each target; `seconds` is how long it took."""
 
     answers: tuple[Answer, ...]
     sizes: tuple[Size, ...]
-    rows: dict[TableName, int]
+    rows: dict[tuple[TableName, TableName], int]
     seconds: float
 
 
@@ -86,7 +86,7 @@ class Asker:
         self._show_values = show_values
         self._answers: list[Answer] = []
         self._sizes: list[Size] = []
-        self._rows: dict[TableName, int] = {}
+        self._rows: dict[tuple[TableName, TableName], int] = {}
         self._gives_way = False
         self._gave_up = False
 
@@ -133,7 +133,7 @@ class Asker:
                 self._sizes.append(Size(survey, each, _number(row, 0), why))
             return
         if row is not None:
-            self._rows[survey.source] = _number(row, 0) or 0
+            self._rows[survey.source, survey.target] = _number(row, 0) or 0
         for at, question in enumerate(questions, 1):
             await self._answered(survey, question, _number(row, at), why)
         for at, each in enumerate(survey.sized, 1 + len(questions)):

@@ -14,8 +14,10 @@ from psycopg import sql
 
 from crossfade.catalog import TableName
 from crossfade.findings import Severity
+from crossfade.mapping.derived import Expression
 from crossfade.mapping.idrules import RemapBy
 from crossfade.mapping.plan import ColumnPlan, TablePlan
+from crossfade.preflight.data.computed import evaluated
 from crossfade.preflight.data.effect import Effect
 
 
@@ -77,14 +79,23 @@ class Survey:
 
 
 def source_rows(table: TablePlan) -> sql.Composable:
-    """The rows that go into the target table, as a FROM item named `s` (with the system columns of the table)."""
-    return sql.SQL("{} AS s").format(sql.Identifier(*table.source))
+    """The rows that go into the target table, as a FROM item named `s` (with the `ctid` of the table)."""
+    whole = sql.Identifier(*table.source)
+    if table.where is None:
+        return sql.SQL("{} AS s").format(whole)
+    return sql.SQL("(SELECT t.ctid, t.* FROM {} AS t WHERE {}) AS s").format(whole, evaluated(table.where, "t"))
 
 
 def inputs(column: ColumnPlan) -> tuple[str, ...]:
     """The source columns a value is made of, the one it is fed by first."""
     fed_by = (column.source.name,) if column.source is not None else ()
-    return (*fed_by, column.rule.by) if isinstance(column.rule, RemapBy) else fed_by
+    match column.rule:
+        case RemapBy(by):
+            return (*fed_by, by)
+        case Expression(inputs=read):
+            return tuple(each.source.name for each in read)
+        case _:
+            return fed_by
 
 
 def inputs_of(table: TablePlan, names: Collection[str]) -> tuple[str, ...]:

@@ -142,6 +142,8 @@ def _refers(table: TableName, column: str, owner: TableName, owned: str, source:
 
 def _is_held_by_source(key: ForeignKey, child: TablePlan, parent: TablePlan, source: Catalog) -> bool:
     """Whether a validated foreign key of the source says the same of the same columns."""
+    if parent.where is not None:
+        return False  # the parent may be there, and not be taken
     child_of = {column.target.name: column.source.name for column in child.columns if column.source is not None}
     parent_of = {column.target.name: column.source.name for column in parent.columns if column.source is not None}
     wanted = {(child_of.get(a), parent_of.get(b)) for a, b in zip(key.columns, key.referenced_columns, strict=True)}

@@ -15,6 +15,7 @@ from psycopg import sql
 
 from crossfade.catalog import Column
 from crossfade.faults import Misconfigured
+from crossfade.mapping.derived import Expression
 from crossfade.mapping.idrules import RemapArray, RemapBy, RemapPaths
 from crossfade.mapping.plan import (
     Ambiguous,
@@ -28,6 +29,7 @@ from crossfade.mapping.plan import (
     Verbatim,
 )
 from crossfade.mapping.rules import Convert, ValueMap
+from crossfade.preflight.data.computed import computed
 from crossfade.preflight.data.converted import converted, value_map
 from crossfade.preflight.data.effect import Effect, Orphans, Remarkable, new_id, not_owned, of_source
 from crossfade.preflight.data.fits import Ground, Misfit, canonical, misfits, range_of
@@ -56,6 +58,8 @@ def effect(column: ColumnPlan, keyspaces: Mapping[str, Keyspace], ground: Ground
             return value_map(source, rule)
         case ((Convert() as rule), Column() as source):
             return converted(source, column.target, rule, ground)
+        case Expression() as rule, _:
+            return computed(column.target, rule, ground)
         case _:
             return _unknown(column)
 

@@ -23,11 +23,13 @@ from crossfade.events import Applied, Event
 from crossfade.faults import Fault
 from crossfade.lsn import Lsn
 from crossfade.mapping.compile import compile_plan
+from crossfade.mapping.expressions import questions
 from crossfade.mapping.load import parse_mapping
 from crossfade.mapping.plan import Plan
 from crossfade.pgoutput.assemble import Assembler, Piece
 from crossfade.pipe import EndOfStream, Pipe
 from crossfade.runtime.streaming import make_ids, zones
+from crossfade.session import expressions
 from crossfade.session.connect import TARGET, Connection, connect
 from crossfade.session.introspect import read_catalog
 from crossfade.state import schema
@@ -292,7 +294,11 @@ async def _plan(databases: Databases, *, replica_role: bool) -> Plan:
         catalogs.append(await read_catalog(connection))
         await connection.close()
     source, target = catalogs
-    compiled = compile_plan(parse_mapping(MAPPING), source, target, workflow=_WORKFLOW, replica_role=replica_role)
+    spec = parse_mapping(MAPPING)
+    connection = await connect(databases.target_admin, purpose="expressions", endpoint="target")
+    answers = await expressions.ask(connection, questions(spec, source, target))
+    await connection.close()
+    compiled = compile_plan(spec, source, target, workflow=_WORKFLOW, replica_role=replica_role, answers=answers)
     assert compiled.plan is not None, [finding for finding in compiled.findings if finding.severity.name == "ERROR"]
     version = source.version
     form = stream_form(compiled.plan, source_version=version, target_version=target.version, wanted="auto")

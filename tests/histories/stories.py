@@ -438,7 +438,8 @@ def expected(tables: Sequence[str]) -> str:
     """SQL for a real source: what `reading` must find on the target nobody meddled with."""
     selects = [_select(name, _source_expressions(BY_NAME[name]), name) for name in tables]
     selects += [
-        _select(part.name, [f"t.{column}::text" for column in part.columns], name)
+        _select(part.name, [*(f"t.{column}::text" for column in part.columns), *_made(part)], name)
+        + f" WHERE {part.where}"
         for name in tables
         for part in PARTS_OF[name]
     ]
@@ -460,13 +461,20 @@ def _shown(source: Source, tables: Sequence[str]) -> Shown:
     }
     for name in tables:
         for part in PARTS_OF[name]:
-            shown[part.name] = Counter(_part_shown(part, row) for row in source.tables[name])
+            taken = [row for row in source.tables[name] if part.takes(row.values)]
+            shown[part.name] = Counter(_part_shown(part, row) for row in taken)
     return shown
 
 
 def _part_shown(part: PartSpec, row: Row) -> str:
     values = ((row.values[name], BY_NAME[part.of].kind(name)) for name in part.columns)
-    return SEPARATOR.join(NULL if value is None else KINDS[kind].shown(value) for value, kind in values)
+    parts = [NULL if value is None else KINDS[kind].shown(value) for value, kind in values]
+    made = (make(row.values) for _, make in part.made)
+    return SEPARATOR.join([*parts, *(NULL if value is None else str(value) for value in made)])
+
+
+def _made(part: PartSpec) -> list[str]:
+    return [f"({text})::text" for text, _ in part.made]
 
 
 # Telling -----------------------------------------------------------------------------------------------------------

@@ -10,6 +10,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
+from tests.histories.values import Value, Values
+
 # A text that begins like this is stored out of line: an UPDATE that does not assign it does not send it.
 TOASTED: Final = "~"
 
@@ -161,7 +163,11 @@ BY_NAME: Final = {table.name: table for table in TABLES}
 @dataclass(frozen=True, slots=True)
 class PartSpec:
     """A further target of the source table `of`, that holds these columns of it. `sql` is its table on the target,
-    `mapping` its entry, and `shown` an expression over it for each column."""
+    `mapping` its entry, and `shown` an expression over it for each column, those of `made` coming last.
+
+    `where` and `takes` are its condition, as SQL over the source and over a played row; `made` the same for what is
+    computed of a row.
+    """
 
     name: str
     of: str
@@ -169,6 +175,13 @@ class PartSpec:
     shown: tuple[str, ...]
     sql: str
     mapping: str
+    where: str = "true"
+    takes: Callable[[Values], bool] = lambda values: True
+    made: tuple[tuple[str, Callable[[Values], Value]], ...] = ()
+
+
+def _int(values: Values, name: str) -> int:
+    return int(values[name] or 0)
 
 
 PARTS: Final[tuple[PartSpec, ...]] = (
@@ -187,6 +200,42 @@ PARTS: Final[tuple[PartSpec, ...]] = (
     PartSpec(
         "twin_letters", "twins", ("b",), ("t.letter",), "CREATE TABLE twin_letters (letter text)",
         "{from: public.twins, only: true, columns: {letter: b}}",
+    ),
+    PartSpec(
+        "few_fulls", "fulls", ("id", "u", "n", "big"), ("t.id::text", "t.u::text", "t.n::text", "t.big"),
+        "CREATE TABLE few_fulls (id int PRIMARY KEY, u int UNIQUE, n int, big text)",
+        "{from: public.fulls, where: n > 2}",
+        where="n > 2", takes=lambda values: _int(values, "n") > 2,
+    ),
+    PartSpec(
+        "few_twins", "twins", ("a", "b"), ("t.a::text", "t.b"), "CREATE TABLE few_twins (b text, a int)",
+        "{from: public.twins, only: true, where: a % 2 = 1, columns: {a: a, b: b}}",
+        where="a % 2 = 1", takes=lambda values: values["a"] is not None and _int(values, "a") % 2 == 1,
+    ),
+    PartSpec(
+        "few_shifts", "shifts", ("id", "n"), ("t.id::text", "t.n::text", "t.total::text"),
+        "CREATE TABLE few_shifts (total bigint, id int PRIMARY KEY, n int)",
+        '{from: public.shifts, only: true, where: "n % 2 = 0 OR u IS NULL",'
+        ' columns: {id: id, n: n, total: {up: "coalesce(n, 0) + coalesce(u, 0)"}}}',
+        where="n % 2 = 0 OR u IS NULL",
+        takes=lambda values: values["u"] is None or (values["n"] is not None and _int(values, "n") % 2 == 0),
+        made=(("coalesce(n, 0) + coalesce(u, 0)", lambda values: _int(values, "n") + _int(values, "u")),),
+    ),
+    PartSpec(
+        "few_owned", "owned", ("id", "owner_id", "note"),
+        ("t.id::text",
+         "CASE WHEN t.owner_id IS NOT NULL THEN coalesce((SELECT m.old::text FROM crossfade.id_owner m"
+         " WHERE m.new = t.owner_id), 'in no map') END",
+         "t.note"),
+        "CREATE TABLE few_owned (note text, owner_id uuid, id int PRIMARY KEY)",
+        "{from: public.owned, only: true, where: id % 2 = 0, columns: {id: id, owner_id: owner_id, note: note}}",
+        where="id % 2 = 0", takes=lambda values: _int(values, "id") % 2 == 0,
+    ),
+    PartSpec(
+        "thing_sizes", "things", ("id",), ("t.id::text", "t.size::text"),
+        "CREATE TABLE thing_sizes (size int, id int PRIMARY KEY)",
+        '{from: public.things, only: true, columns: {id: id, size: {up: "length(big)"}}}',
+        made=(("length(t.big)", lambda values: None if values["big"] is None else len(str(values["big"]))),),
     ),
 )  # fmt: skip
 PARTS_OF: Final = {table.name: [part for part in PARTS if part.of == table.name] for table in TABLES}
@@ -348,6 +397,9 @@ tables:
     columns:
       id: {remap: ticket}
   public.twins: {}
+  public.fulls: {}
+  public.shifts: {}
+  public.owned: {}
   public.kinds:
     columns:
       at: {timezone: America/New_York}

@@ -294,6 +294,7 @@ class Replayer:
             step = self._update(codec, message, final_lsn)
         else:
             key = codec.key_of_old(message.old, None, self.remarks)
+            self._unambiguous(codec, key)
             text = self._texts.delete(codec.plan)
             some = codec.plan.where is not None
             step = _Step(codec, final_lsn, Operation.DELETE, text, key.cells, others=key.others, may_miss=some)
@@ -307,6 +308,17 @@ class Replayer:
             clock.clear()
         return step
 
+    def _unambiguous(self, codec: RowCodec, key: Key) -> None:
+        """An old key that may mean two rows is tried for both; where rows may be missing, that could take the wrong."""
+        if key.others and codec.plan.where is not None:
+            raise RowRefused(
+                "A key refers to ids that changed places in the same transaction, in a table of which only some rows"
+                " are taken: which row it means cannot be told.",
+                where=str(codec.plan.target),
+                means="Nothing of that transaction was applied; the slot keeps it.",
+                do="The table must be copied again: `crossfade teardown`, empty the target tables, `crossfade run`.",
+            )
+
     def _left_out(self, codec: RowCodec, message: Insert | Update | Delete, final_lsn: Lsn) -> _Step | None:
         """The condition does not take the new row: if there is an old one, it goes."""
         if not isinstance(message, Update):
@@ -316,6 +328,7 @@ class Replayer:
             key = codec.key_of_old(message.new, None, self.remarks)
         else:
             key = codec.key_of_old(message.old, message.new, self.remarks)
+            self._unambiguous(codec, key)
             codec.owner_moved(message.old, message.new)
         if not key.cells:
             self.tally.changes[codec.plan.target, Operation.UPDATE] += 1
@@ -328,6 +341,7 @@ class Replayer:
         kept: frozenset[int] = frozenset()
         if message.old is not None:
             key = codec.key_of_old(message.old, message.new, self.remarks)
+            self._unambiguous(codec, key)
             kept = codec.kept(message.old, message.new)
             codec.owner_moved(message.old, message.new)
         full = message.old if message.old_is_full else None

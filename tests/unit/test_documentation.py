@@ -168,6 +168,15 @@ def test_every_finding_named_in_the_mapping_s_documentation_exists() -> None:
     assert {name for name in named - policies if f'"{name}"' not in source} == set()
 
 
+def test_every_finding_named_in_the_documentation_of_check_exists() -> None:
+    source = "".join(path.read_text() for path in (ROOT / "src/crossfade").rglob("*.py"))
+    text = (ROOT / "docs" / "check.md").read_text()
+    named = set(re.findall(r"\(?`([a-z]+(?:_[a-z]+)+)`", "\n".join(re.findall(r"^\|.*$", text, re.MULTILINE))))
+    keys = {"schema_version", "exit_code", "source_free", "target_free", "max_slot_wal_keep_size", "wal_level"}
+    assert len(named) > 25
+    assert {name for name in named - keys if f'"{name}"' not in source} == set()
+
+
 def test_the_shipped_configuration_can_be_read() -> None:
     settings = load_settings(ROOT / "config" / "crossfade.toml", environment={}, run_secrets=ROOT / "nowhere")
     assert load_mapping(settings.mapping).tables

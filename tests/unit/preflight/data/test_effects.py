@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+import inspect
+import re
+from typing import get_args
+
 import pytest
 
+from crossfade.mapping.plan import Rule
+from crossfade.preflight.data.asked import source_rows
 from crossfade.preflight.data.effect import Effect
 from crossfade.preflight.data.effects import effect, overlaps
 from crossfade.preflight.data.fits import Ground
@@ -51,6 +57,8 @@ def effect_of(rule: str, source: str, target: str) -> Effect:
             "is the earlier of the two",
         ),
         ("{from: a, values: {1: x}, otherwise: null}", "int", "text", "1 becomes x; anything else becomes NULL"),
+        ("{up: lower(a)}", "text", "text", "computed on the target from a, by SQL of the mapping"),
+        ("{up: lower(a), down: b}", "text", "varchar(3)", "the way back: b"),
         ("a", "int", "boolean", "0 as false and 1 as true"),
         ("a", "boolean", "int", "false as 0 and true as 1"),
         ("a", "boolean", "text", "as the word true or false"),
@@ -85,6 +93,20 @@ def test_what_may_become_NULL(rule: str, source: str, target: str, may_be_null: 
     assert effect_of(rule, source, target).may_be_null is may_be_null
 
 
+def test_every_kind_of_rule_has_an_effect_of_its_own() -> None:
+    kinds = {kind.__name__ for kind in get_args(Rule)}
+    named = set(re.findall(r"\w+", inspect.getsource(effect)))
+    assert kinds <= named, "say in preflight/data/effects.py what it does to a value: --explain and --data live by it"
+
+
+def test_an_expression_is_asked_over_the_columns_it_reads_and_nothing_else() -> None:
+    found = effect_of("{up: lower(a)}", "text", "varchar(3)")
+    assert found.value is not None
+    assert found.value.as_string() == '(SELECT (lower(a)) FROM (SELECT s."a" AS "a") AS i)'
+    assert found.shown.as_string() == "(lower(a))"
+    assert [each.words for each in found.misfits] == ["longer than the 3 characters of character varying(3)"]
+
+
 def test_by_how_much_clocks_are_set_back() -> None:
     assert 3600 in overlaps("America/New_York")
     assert 1800 in overlaps("Australia/Lord_Howe")
@@ -102,6 +124,17 @@ def test_a_target_table_is_found_by_its_name_alone_where_that_is_enough() -> Non
     assert find(plan, "u") is None
     both = planned("tables: {other.t: {from: other.t}, other.u: {from: other.u}}", source, source)
     assert (find(both, "t"), find(both, "other.t"), find(both, "u")) == (None, name("other.t"), name("other.u"))
+
+
+def test_a_filter_is_told_and_asked() -> None:
+    tables = [table("public.t", "id int", "n int", pk="id")]
+    plan = planned('tables: {public.t: {where: "n > 0"}}', tables, tables)
+    (said,) = explain(plan, catalog(*tables), catalog(*tables), name("public.t"))
+    assert said.rows.startswith("Every row of public.t for which n > 0 becomes one row: one that starts to match")
+    assert said.select.endswith('FROM "public"."t" AS s\nWHERE n > 0;')
+    assert source_rows(plan.tables[0]).as_string() == (
+        '(SELECT t.ctid, t.* FROM "public"."t" AS t WHERE (SELECT (n > 0) FROM (SELECT t."n" AS "n") AS i)) AS s'
+    )
 
 
 def test_keys_and_policies_are_told_in_words() -> None:

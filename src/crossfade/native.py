@@ -21,6 +21,7 @@ from typing import Final
 MODULES: Final[Mapping[str, tuple[str, ...]]] = {
     "crossfade.copydata": ("copydata.py", "copydata.pxd"),
     "crossfade.pgoutput.rows": ("pgoutput/rows.py", "pgoutput/rows.pxd"),
+    "crossfade.wire.uuids": ("wire/uuids.py", "wire/uuids.pxd", "wire/leaf.pxd"),
     "crossfade.wire.fold": ("wire/fold.py", "wire/fold.pxd"),
     "crossfade.wire.encode": ("wire/encode.py", "wire/encode.pxd", "wire/leaf.pxd"),
     "crossfade.wire.copycodec": (

@@ -288,10 +288,26 @@ def test_I1_I5_ids_are_made_in_bulk_and_moved_exactly(followed: Followed) -> Non
     query = "SELECT o.id, o.n, u.name FROM orders o JOIN users u ON u.id = o.user_id ORDER BY 1"
     assert followed.target(query) == followed.source(query)
     assert len(followed.target(query)) == 519
-    ((entries, ids),) = followed.target("SELECT count(*), count(DISTINCT new) FROM crossfade.id_user")
+    ((entries, ids),) = followed.target("SELECT count(*), count(DISTINCT new) FROM crossfade.id_user WHERE old <= 2000")
     assert entries == ids
     assert entries in (504, 505), "one user came and went, perhaps within one batch"
     assert followed.target("SELECT name FROM users JOIN crossfade.id_user ON new = id WHERE old = 2000") == [("u1499",)]
+
+
+@pytest.mark.parametrize("count", [30, 300], ids=["few", "many"])
+def test_I1_I2_a_row_whose_id_somebody_else_made_takes_it(followed: Followed, count: int) -> None:
+    """New rows are taken to be new to their map. Where one is not, the map says so, and the batch asks it."""
+    first = 10_000 * count
+    theirs = f"00000000-0000-4000-8000-{count:012d}"
+    for at in (first, first + 1000):  # a guess is wrong, then the daemon asks first
+        followed.target(f"INSERT INTO crossfade.id_user (old, new) VALUES ({at + 7}, '{theirs[:-4]}{at % 10000:04d}')")
+        taken = followed.taken_by(f"INSERT INTO users SELECT n, 'mine' FROM generate_series({at}, {at + count - 1}) n")
+        assert_came(taken, came("set"))
+        assert followed.target(
+            f"SELECT count(*), max(id::text) FILTER (WHERE old = {at + 7})"
+            f" FROM users JOIN crossfade.id_user ON new = id WHERE old BETWEEN {at} AND {at + count - 1}"
+        ) == [(count, f"{theirs[:-4]}{at % 10000:04d}")]
+    followed.write("DELETE FROM users WHERE name = 'mine'")
 
 
 def test_H12_F31_what_the_target_refuses_is_told_by_the_exact_path(followed: Followed, way: Way) -> None:

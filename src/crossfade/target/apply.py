@@ -172,7 +172,8 @@ class Applier:
                 is_final, reason = True, unfit.reason
             except Rebuild:
                 await self._take_back()
-                return "ids"
+                if not self._sets.look_first():
+                    return "ids"
             except (Transient, Unreachable):
                 await self._take_back()
                 raise
@@ -189,7 +190,7 @@ class Applier:
             state.begin_transaction()
         tables = self._sets.tables(batch)
         await self._sets.derive(tables)
-        await self._sets.identify(tables, replayer.remarks.orphans)
+        await self._sets.identify(tables, replayer.remarks.orphans, guesses=True)
         replayer.settle_orphans(batch.pieces[0].begin.final_lsn)
         await self._sets.apply(tables, replayer.tally, is_final=is_final, first=opening)
         await self._commit(batch, started, "final" if is_final else "set", reason)

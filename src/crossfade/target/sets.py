@@ -147,6 +147,8 @@ class SetLevel:
         self._related = {key.table for key in plan.target_foreign_keys} | {
             key.referenced for key in plan.target_foreign_keys
         }
+        self._looks = 0  # batches to come that guess nothing
+        self._guessed = False  # the last one did
         self._grown: Counter[TableName] = Counter()
         self._planned: dict[TableName, int] = {}
         self._encoders: dict[tuple[int, TableName], tuple[Relation, Encoder, Evaluator | None]] = {}
@@ -172,29 +174,50 @@ class SetLevel:
         except (RowRefused, ProtocolViolation) as fault:
             raise Unfit("refused", fault.where) from None
 
-    async def identify(self, tables: Sequence[TableChanges], orphans: dict[tuple[str, bytes], TablePlan]) -> None:
+    def look_first(self) -> bool:
+        """Somebody else, or a row of before, had an entry for a row that was new. Whether that was a guess of ours:
+        the batch may be tried again, and guesses cease for a while."""
+        guessed, self._guessed = self._guessed, False
+        self._looks = _LOOKS
+        return guessed
+
+    async def identify(
+        self, tables: Sequence[TableChanges], orphans: dict[tuple[str, bytes], TablePlan], *, guesses: bool = False
+    ) -> None:
         """Give every id that new rows name a place in its map: read what is there, make what is not.
 
         `orphans` takes references to rows that no map and nothing in the batch knows (I3), and loses those whose row
         came now. Raises Unfit where only the exact path knows what an id means.
+
+        With `guesses`, a row that is new to its table is taken to be new to its keyspace, which saves looking for most
+        of what will not be found; a map that knows it after all refuses the entry (Rebuild), and `look_first` makes
+        the next batches ask.
         """
         if not self._ids:
             return
+        guesses = guesses and not self._looks
+        self._looks = max(0, self._looks - 1)
         owned: dict[str, set[bytes]] = {name: set() for name in self._ids}
+        fresh: dict[str, set[bytes]] = {name: set() for name in self._ids}
         referred: list[tuple[TablePlan, dict[str, set[bytes]]]] = []
         wanted: dict[str, set[bytes]] = {name: set() for name in self._ids}
         for table in tables:
             refers: dict[str, set[bytes]] = {name: set() for name in self._ids}
             encoder, rows = table.encoder, table.rows
-            for images in (rows.inserts, *(each for _, each in rows.updates), *(after for _, _, after in rows.moves)):
+            encoder.old_ids(rows.inserts, fresh, refers)
+            for images in (*(each for _, each in rows.updates), *(after for _, _, after in rows.moves)):
                 encoder.old_ids(images, owned, refers)
             for keys in (rows.deletes, *(before for _, before, _ in rows.moves)):
                 encoder.old_ids(keys, wanted, wanted, keys_only=True)
             referred.append((table.plan, refers))
-        for name in self._ids:
-            wanted[name] |= owned[name]
-            for _, refers in referred:
-                wanted[name] |= refers[name]
+        self._guessed = False
+        for name, state in self._ids.items():
+            owned[name] |= fresh[name]
+            named = owned[name].union(*(refers[name] for _, refers in referred))
+            if guesses and state.stock is None:
+                named -= fresh[name]
+                self._guessed = self._guessed or bool(fresh[name])
+            wanted[name] |= named  # to the keys of rows that go, of which none is new
         await idmap.look_up(self._pipeline, self._ids, wanted)
         try:
             for name, state in self._ids.items():
@@ -447,6 +470,7 @@ class SetLevel:
         return text
 
 
+_LOOKS: Final = 100  # batches that ask after a guess was wrong
 _MOST_TEXTS: Final = 4096  # masks of unchanged TOAST over many tables must not pile up
 
 

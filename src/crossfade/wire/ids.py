@@ -17,6 +17,7 @@ from typing import Final
 from crossfade.faults import RowRefused
 from crossfade.mapping.plan import Keyspace, Strategy
 from crossfade.wire.stock import Drawn, Entries, Stock
+from crossfade.wire.uuids import uuid7_run
 
 Clock = Callable[[], int]
 """Milliseconds since 1970-01-01 UTC; may jump either way."""
@@ -36,7 +37,6 @@ _UUID: Final = re.compile(rb"\{?[0-9a-fA-F]{4}(?:-?[0-9a-fA-F]{4}){7}\}?")
 _COUNTER_END: Final = 1 << 12
 _COUNTER_START: Final = 1 << 11
 _LARGEST_MS: Final = (1 << 48) - 1
-_VARIANT: Final = dict(zip("0123456789abcdef", "89ab" * 4, strict=True))
 
 
 class Uuid7:
@@ -56,8 +56,8 @@ class Uuid7:
 
     def many(self, count: int) -> list[bytes]:
         """The next `count`, as text, from one call for randomness."""
-        made: list[str] = []
-        noise = self._randomness(8 * count).hex()
+        made: list[bytes] = []
+        noise = self._randomness(8 * count)
         while len(made) < count:
             now = min(max(self._clock(), 0), _LARGEST_MS)
             if now > self._ms or self._counter + 1 >= _COUNTER_END:
@@ -67,14 +67,8 @@ class Uuid7:
                 first = self._counter + 1
             stop = min(_COUNTER_END, first + count - len(made))
             self._counter = stop - 1
-            head = f"{self._ms >> 16:08x}-{self._ms & 0xFFFF:04x}-7"
-            start = 16 * len(made)
-            # Of sixteen digits of noise the first becomes the variant's: two bits of it are fixed.
-            made += [
-                f"{head}{counter:03x}-{_VARIANT[noise[at]]}{noise[at + 1 : at + 4]}-{noise[at + 4 : at + 16]}"
-                for counter, at in zip(range(first, stop), range(start, start + 16 * (stop - first), 16), strict=True)
-            ]
-        return [each.encode() for each in made]
+            made += uuid7_run(self._ms, first, stop, noise, 8 * len(made))
+        return made
 
     def __call__(self) -> uuid.UUID:
         """The next one."""

@@ -21,14 +21,15 @@ The rules, each with its reason:
    as such: a reference changed by hand in the very step of the last move passes for one, and is only found to be none
    when the row it would then mean is not there.
 6. What a rollback took back is forgotten, cached entries and aliases alike.
-7. Within a batch nothing is evicted and absent keys are remembered; between batches the cache is cut to its limit and
-   absence is forgotten, since another stream that shares the map may have filled it.
+7. Within a batch nothing is evicted and absent keys are remembered; between batches a cache past its limit is cut to
+   half of that and absence is forgotten, since another stream that shares the map may have filled it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import Final
 
 from crossfade.mapping.plan import Keyspace
@@ -75,6 +76,8 @@ class IdState:
         "_allocate",
         "_allocate_many",
         "_forgets_all",
+        "_fresh",
+        "_fresh_unwritten",
         "_limit",
         "_moved_at",
         "_moved_to",
@@ -109,6 +112,10 @@ class IdState:
         self._moved_at: dict[bytes, int] = {}  # former key -> the number of its move, in this source transaction
         self._moved_to: dict[bytes, bytes] = {}  # former key -> the key it became in that move
         self._undo: dict[bytes, bytes | None] = {}  # key -> its entry at the last commit, for keys we changed since
+        # What `allocate_many` made since the last commit, and of that what is unwritten: runs of keys, put into `_undo`
+        # and `_stale` one by one only when somebody asks for a single one.
+        self._fresh: list[Sequence[bytes]] = []
+        self._fresh_unwritten: list[Sequence[bytes]] = []
         self._unwritten: list[Write] = []
         self._stale: set[bytes] = set()  # keys of unwritten entries: what the table says of them is out of date
 
@@ -132,6 +139,8 @@ class IdState:
         It wins over our own allocation once that was taken for writing (another stream was first); it is stale, and
         ignored, while a write of ours for this key waits to be taken.
         """
+        while self._fresh_unwritten:
+            self._stale.update(self._fresh_unwritten.pop())
         if old in self._stale:
             return
         self._absent.discard(old)
@@ -227,17 +236,14 @@ class IdState:
         if not self.known.keys().isdisjoint(olds):
             raise ValueError(f"keyspace {self.keyspace.name}: an id was asked for that is already in the map")
         news = self._allocate_many(olds)
-        if self._undo.keys().isdisjoint(olds):
-            self._undo.update(dict.fromkeys(olds))
-        else:
-            for old in olds:
-                self._remember(old)
-        self._absent.difference_update(olds)
+        if self._absent:
+            self._absent.difference_update(olds)
         self.known.update(zip(olds, news, strict=True))
+        self._fresh.append(olds)
+        self._fresh_unwritten.append(olds)
         run = self._run()
         run.olds.extend(olds)
         run.news.extend(news)
-        self._stale.update(olds)
 
     def _run(self) -> Created:
         """Where to note new entries: behind whatever was noted before."""
@@ -283,6 +289,7 @@ class IdState:
     def take_writes(self) -> list[Write]:
         """What is to be written to the table, in order, each once: in the transaction of the rows that use it."""
         writes, self._unwritten = self._unwritten, []
+        self._fresh_unwritten.clear()
         self._stale.clear()
         return writes
 
@@ -293,8 +300,9 @@ class IdState:
         dropped, to be read again from the table, and a rollback then forgets the whole cache instead of undoing it.
         """
         self._absent.clear()
-        if len(self._undo) > self._limit:
+        if len(self._undo) + sum(map(len, self._fresh)) > self._limit:
             self._undo.clear()
+            self._fresh.clear()
             self._forgets_all = True
         self._evict()
 
@@ -309,12 +317,17 @@ class IdState:
         if self._forgets_all:
             self.known.clear()
             self._undo.clear()
+            self._fresh.clear()
+        for run in self._fresh:
+            for old in run:
+                self.known.pop(old, None)
         for old, before in self._undo.items():
             if before is None:
                 self.known.pop(old, None)
             else:
                 self.known[old] = before
         self._unwritten.clear()
+        self._fresh_unwritten.clear()
         self._stale.clear()
         self._forget()
 
@@ -324,10 +337,14 @@ class IdState:
         self.known[old] = new
 
     def _remember(self, old: bytes) -> None:
+        while self._fresh:  # what they were made for had no entry at the last commit
+            for made in self._fresh.pop():
+                self._undo.setdefault(made, None)
         self._undo.setdefault(old, self.known.get(old))
 
     def _forget(self) -> None:
         self._undo.clear()
+        self._fresh.clear()
         self._aliases.clear()
         self._moved_at.clear()
         self._moved_to.clear()
@@ -336,7 +353,9 @@ class IdState:
         self._evict()
 
     def _evict(self) -> None:
-        excess = len(self.known) - self._limit
-        if excess > 0:  # oldest first: a dict keeps the order in which keys came
-            for old in [old for old, _ in zip(self.known, range(excess), strict=False)]:
-                del self.known[old]
+        """Keep the newer half of what a full cache holds: a dict keeps the order in which keys came, and to make it
+        anew costs less than to take each of many out."""
+        if len(self.known) > self._limit:
+            newest = list(islice(reversed(self.known.items()), self._limit // 2))
+            self.known.clear()
+            self.known.update(reversed(newest))

@@ -61,7 +61,7 @@ def decimal(value: int) -> bytes:
     return b"%d" % value
 
 
-def uuid_text(data: bytes, start: int) -> bytes:
+def uuid_text(data: bytes | bytearray, start: int) -> bytes:
     """Sixteen bytes as the server prints a uuid."""
     digits = hexlify(data[start : start + 16])
     return b"-".join((digits[:8], digits[8:12], digits[12:16], digits[16:20], digits[20:]))

@@ -47,6 +47,7 @@ class Script:
         self.durable: list[int] = []
         self.released = 0
         self.has_aliases = False
+        self.guessed = self.may_guess = False
         self._items = [*items, EndOfStream()]
         self._answers: dict[str, Iterator[Answer]] = {level: iter(given) for level, given in answers.items()}
         self._replica_role = replica_role
@@ -77,8 +78,13 @@ class Script:
     async def derive(self, tables: Sequence[str]) -> None:
         """No table of these has anything to be computed."""
 
-    async def identify(self, tables: Sequence[str], orphans: object) -> None:
+    async def identify(self, tables: Sequence[str], orphans: object, *, guesses: bool = False) -> None:
+        self.guessed = guesses and self.may_guess
         self.answer("identify")
+
+    def look_first(self) -> bool:
+        self.may_guess = False
+        return self.guessed
 
     # the pipeline
     async def results(self, statements: Sequence[Any]) -> list[Any]:
@@ -137,12 +143,7 @@ class Script:
         replayer = SimpleNamespace(apply=self._exact, **{name: getattr(self, name) for name in _REPLAYER})
         script = cast(Any, self)
         sets = SimpleNamespace(
-            tables=self.tables,
-            derive=self.derive,
-            identify=self.identify,
-            apply=self._set,
-            grew=self._grew,
-            computes=False,
+            apply=self._set, grew=self._grew, computes=False, **{name: getattr(self, name) for name in _SETS}
         )
         return Applier(
             script,
@@ -182,6 +183,7 @@ class Script:
         return [(event.by_level, event.reason, event.transactions) for event in self.told]
 
 
+_SETS = ("tables", "derive", "identify", "look_first")
 _REPLAYER = (
     "opening", "begin", "settle", "settle_orphans", "write_ids", "committed", "rollback", "finish", "tally", "remarks",
     "pipeline",
@@ -243,6 +245,20 @@ def test_I2_ids_of_others_and_refused_rows_are_looked_at_by_the_exact_path(fault
     script = Script(batch(1, 2), set=[fault])
     script.run()
     assert script.levels == [("exact", reason, 2)]
+
+
+@pytest.mark.parametrize("at", ["set", "COMMIT"])
+def test_I1_a_guess_that_a_row_was_new_is_made_once(at: str) -> None:
+    """The entry was there: the same batch asks the map, and stays a set."""
+    script = Script(batch(1, 2), **{at: [Rebuild("others were first")]})
+    script.may_guess = True
+    said = script.run()
+    assert said.count("identify") == 2
+    assert script.levels == [("set", "", 2)]
+    script = Script(batch(1, 2), **{at: [Rebuild("others were first"), Rebuild("once more")]})
+    script.may_guess = True
+    script.run()
+    assert script.levels == [("exact", "ids", 2)]
 
 
 def test_C24_what_a_deferred_check_refuses_at_commit_is_applied_exactly() -> None:

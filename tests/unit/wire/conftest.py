@@ -21,6 +21,7 @@ class Hot:
     fold: ModuleType
     encode: ModuleType
     copycodec: ModuleType
+    uuids: ModuleType
 
 
 def _python(name: str) -> ModuleType:
@@ -47,4 +48,4 @@ def _compiled(name: str) -> ModuleType:
 @pytest.fixture(params=["python", "compiled"], scope="session")
 def hot(request: pytest.FixtureRequest) -> Hot:
     load = _python if request.param == "python" else _compiled
-    return Hot(load("fold"), load("encode"), load("copycodec"))
+    return Hot(load("fold"), load("encode"), load("copycodec"), load("uuids"))

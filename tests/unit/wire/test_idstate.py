@@ -234,12 +234,35 @@ def test_a_key_without_entry_has_nothing_to_move() -> None:
 
 
 def test_the_cache_is_bounded_between_batches_and_whole_within_one() -> None:
-    ids = state(cache_limit=3)
+    ids = state(cache_limit=6)
     for number in range(10):
         ids.learn(b"%d" % number, b"x")
     assert ids.missing(b"%d" % number for number in range(10)) == set()
     ids.commit()
-    assert list(ids.known) == [b"7", b"8", b"9"]
+    assert list(ids.known) == [b"7", b"8", b"9"]  # half of what it may hold, the newest
+    ids.learn(b"10", b"x")
+    ids.commit()
+    assert len(ids.known) == 4
+
+
+def test_what_was_made_for_many_at_once_is_forgotten_like_what_was_made_for_one() -> None:
+    ids = state()
+    ids.learn(b"1", b"x")
+    ids.learn_absent([b"2", b"3", b"4"])
+    ids.owner_key_changed(b"1", b"2")
+    ids.allocate_many([b"3", b"4"])
+    ids.owner_key_changed(b"3", b"1")
+    ids.learn(b"4", b"stale")
+    assert ids.resolve_new(b"4") != b"stale", "a write of ours waits for this key"
+    ids.rollback()
+    assert dict(ids.known) == {b"1": b"x"}
+    ids.allocate_many([b"5"])
+    ids.take_writes()
+    ids.written()
+    ids.learn(b"5", b"theirs")
+    assert ids.resolve_new(b"5") == b"theirs", "once ours is written the table is right"
+    ids.rollback()
+    assert dict(ids.known) == {b"1": b"x"}
 
 
 # -- all of them at once

@@ -24,6 +24,9 @@ tables:
   public.users:
     columns:
       plan: {values: {1: free, 2: pro}}
+  public.orders:
+    columns:
+      total: {up: "total + 1", down: "total - 1"}
 """
 
 

@@ -11,9 +11,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-import psycopg
-
-from crossfade.catalog import Catalog
 from crossfade.cli import exits
 from crossfade.cli.schema import CONFIGURATION, CONFIGURATION_FILE, MAPPING, MAPPING_FILE, schema_text
 from crossfade.draft.configuration import End, configuration_text, secret_advice, workflow_name
@@ -23,9 +20,8 @@ from crossfade.draft.write import mapping_text
 from crossfade.faults import Fault, Misconfigured, Refused
 from crossfade.mapping.load import load_mapping
 from crossfade.mapping.reading import BLANK
-from crossfade.session.connect import connect, server_fault
+from crossfade.session.both import read_both
 from crossfade.session.dsn import Dsn, without_secrets
-from crossfade.session.introspect import read_catalog
 from crossfade.settings import load_settings
 
 _MAPPING: Final = "mapping.yaml"
@@ -52,7 +48,7 @@ def init(config: Path, wishes: Wishes) -> int:
     for path in (config, mapping):
         _refuse_existing(path)
     source, target = without_secrets(wishes.source, where="--source"), without_secrets(wishes.target, where="--target")
-    drafted = draft(*asyncio.run(_catalogs(wishes.source, wishes.target)))
+    drafted = draft(*asyncio.run(read_both(wishes.source, wishes.target, purpose="init")))
     text = configuration_text(
         wishes.name or workflow_name(target.database),
         End(source.text, source.secrets),
@@ -74,7 +70,7 @@ def _mapping_only(config: Path, wishes: Wishes) -> int:
     settings = load_settings(config)
     _refuse_existing(settings.mapping)
     dsns = settings.source.dsn.get_secret_value(), settings.target.dsn.get_secret_value()
-    drafted = draft(*asyncio.run(_catalogs(*dsns)))
+    drafted = draft(*asyncio.run(read_both(*dsns, purpose="init")))
     settings.mapping.parent.mkdir(parents=True, exist_ok=True)
     _write_mapping(settings.mapping, drafted, wishes.zone)
     _say(drafted, [settings.mapping], wishes)
@@ -88,7 +84,7 @@ def refresh_mapping(config: Path, output: Path | None) -> int:
     settings = load_settings(config)
     spec = load_mapping(settings.mapping)
     dsns = settings.source.dsn.get_secret_value(), settings.target.dsn.get_secret_value()
-    found = refresh(spec, *asyncio.run(_catalogs(*dsns)))
+    found = refresh(spec, *asyncio.run(read_both(*dsns, purpose="init")))
     if found.is_empty:
         exits.tell(f"{settings.mapping} covers both schemas: nothing to propose.")
         return exits.DONE
@@ -99,19 +95,6 @@ def refresh_mapping(config: Path, output: Path | None) -> int:
         _write(output, text)
         exits.tell(f"Written: {output}. {settings.mapping} was not touched.")
     return exits.DONE
-
-
-async def _catalogs(source_dsn: str, target_dsn: str) -> tuple[Catalog, Catalog]:
-    source, target = await asyncio.gather(_catalog(source_dsn, "source"), _catalog(target_dsn, "target"))
-    return source, target
-
-
-async def _catalog(dsn: str, endpoint: str) -> Catalog:
-    async with await connect(dsn, purpose="init", endpoint=endpoint) as connection:
-        try:
-            return await read_catalog(connection)
-        except psycopg.Error as error:
-            raise server_fault(error, where=endpoint) from None
 
 
 def _with_zone(text: str, zone: str) -> str:

@@ -19,10 +19,11 @@ from crossfade.draft.write import keyspace_line, offered_lines, table_lines
 from crossfade.findings import Finding
 from crossfade.mapping.casts import cast
 from crossfade.mapping.collect import Collector
+from crossfade.mapping.columns import taken_columns
 from crossfade.mapping.compile import compile_plan
 from crossfade.mapping.conversions import Fit
+from crossfade.mapping.expressions import Expressions
 from crossfade.mapping.pairs import Pair, pair_tables
-from crossfade.mapping.plan import Const
 from crossfade.mapping.spec import Spec
 
 # Findings of the compiler that say something of the mapping is not there any more.
@@ -130,12 +131,9 @@ def _used(pairs: Iterable[Pair]) -> dict[TableName, set[str]]:
     used: dict[TableName, set[str]] = {}
     for pair in pairs:
         here = used.setdefault(pair.source.name, set())
-        here |= {column.name for column, _ in _namesakes(pair)}
+        here |= taken_columns(pair, Expressions())
         if pair.spec is not None:
             here |= set(pair.spec.drop)
-            here |= {
-                entry.source or name for name, entry in pair.spec.columns.items() if not isinstance(entry.rule, Const)
-            }
     return used
 
 

@@ -148,12 +148,12 @@ def _source(column: ColumnPlan) -> str | None:
 
 
 def _fed(column: ColumnPlan) -> str:
-    return f"from {column.source.name}" if column.source is not None else "by a constant"
+    return f"from {column.source.name}" if column.source is not None else f"by {told(column.rule)}"
 
 
 _WORDS = {
-    "Sql": "computed by SQL",
-    "Expression": "computed by SQL",
+    "Sql": "SQL",
+    "Expression": "SQL",
     "LocalTime": "a local time",
     "Verbatim": "as it is",
     "Remap": "remapped",

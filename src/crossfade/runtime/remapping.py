@@ -6,25 +6,25 @@ only when the stored text still gives the stored hash, and nothing between the t
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import psycopg
 
-from crossfade.catalog import Catalog
 from crossfade.events import Listener, Note
 from crossfade.faults import Misconfigured
 from crossfade.findings import Finding, Kind, Severity
 from crossfade.mapping.changes import Changes, between
 from crossfade.mapping.compile import Compiled, compile_plan
 from crossfade.mapping.effects import Effect
+from crossfade.mapping.expressions import Answers, Asked, questions
 from crossfade.mapping.load import parse_mapping
 from crossfade.mapping.plan import Plan
 from crossfade.mapping.spec import Spec
 from crossfade.mapping.specchanges import between_specs
+from crossfade.session import expressions
+from crossfade.session.both import read_both
 from crossfade.session.connect import Connection, connect, server_fault
-from crossfade.session.introspect import read_catalog
 from crossfade.settings import Settings
 from crossfade.state import mappings, schema
 from crossfade.target import progress
@@ -45,12 +45,15 @@ class Compared:
 
 async def compare(settings: Settings, old: Spec, new: Spec) -> Compared:
     """Compile both against the databases as they are now. Raises as `connect` does."""
-    source, target = await asyncio.gather(
-        _catalog(settings.source.dsn.get_secret_value(), "source"),
-        _catalog(settings.target.dsn.get_secret_value(), "target"),
-    )
-    before = _compiled(old, source, target, settings.name)
-    after = _compiled(new, source, target, settings.name)
+    target_dsn = settings.target.dsn.get_secret_value()
+    source, target = await read_both(settings.source.dsn.get_secret_value(), target_dsn, purpose="mapping")
+    answers = await _ask(target_dsn, [*questions(old, source, target), *questions(new, source, target)])
+
+    def compiled(spec: Spec) -> Compiled:
+        # Which rights we have decides in what order rows are written, not what becomes of them.
+        return compile_plan(spec, source, target, workflow=settings.name, replica_role=True, answers=answers)
+
+    before, after = compiled(old), compiled(new)
     if before.plan is not None and after.plan is not None:
         return Compared(between(before.plan, after.plan), before.plan.mapping_hash, "")
     which, broken = ("old", before) if before.plan is None else ("new", after)
@@ -140,14 +143,12 @@ def _refused(settings: Settings, lines: Sequence[str]) -> Misconfigured:
     )
 
 
-def _compiled(spec: Spec, source: Catalog, target: Catalog, workflow: str) -> Compiled:
-    # Which rights we have decides in what order rows are written, not what becomes of them.
-    return compile_plan(spec, source, target, workflow=workflow, replica_role=True)
-
-
-async def _catalog(dsn: str, endpoint: str) -> Catalog:
-    async with await connect(dsn, purpose="mapping", endpoint=endpoint) as connection:
+async def _ask(dsn: str, asked: Sequence[Asked]) -> Answers:
+    """What the target says of the SQL in both."""
+    if not asked:
+        return {}
+    async with await connect(dsn, purpose="mapping", endpoint="target") as connection:
         try:
-            return await read_catalog(connection)
+            return await expressions.ask(connection, asked)
         except psycopg.Error as error:
-            raise server_fault(error, where=endpoint) from None
+            raise server_fault(error, where="target") from None

@@ -224,8 +224,8 @@ PARTS: Final[tuple[PartSpec, ...]] = (
     PartSpec(
         "few_owned", "owned", ("id", "owner_id", "note"),
         ("t.id::text",
-         "CASE WHEN t.owner_id IS NOT NULL THEN coalesce((SELECT m.old::text FROM crossfade.id_owner m"
-         " WHERE m.new = t.owner_id), 'in no map') END",
+         ("(SELECT coalesce(min(m.old)::text, 'in no map') FROM crossfade.id_owner m WHERE m.new = t.owner_id"
+         " HAVING t.owner_id IS NOT NULL)"),
          "t.note"),
         "CREATE TABLE few_owned (note text, owner_id uuid, id int PRIMARY KEY)",
         "{from: public.owned, only: true, where: id % 2 = 0, columns: {id: id, owner_id: owner_id, note: note}}",

@@ -14,6 +14,7 @@ from typing import Final
 
 from crossfade.catalog import Action, Catalog, ForeignKey, Key, Table, TableName
 from crossfade.mapping.collect import Collector, quoted, sql_name
+from crossfade.mapping.derived import Expression
 from crossfade.mapping.pairs import Pair
 from crossfade.mapping.plan import LocalTime, Remap, TablePlan
 from crossfade.mapping.rules import is_one_to_one
@@ -86,6 +87,20 @@ def _check_new_unique(pair: Pair, key: Key, plan: TablePlan, sources: Mapping[st
             target,
             f"The unique index {key.name} of {pair.target.name} is over an expression: whether the source's rows fit "
             "it cannot be told from the catalogs.",
+            "Make sure that the source's rows fit it.",
+        )
+        return
+    computed = [
+        column.target.name
+        for column in plan.columns
+        if column.target.name in key.columns and isinstance(column.rule, Expression)
+    ]
+    if computed:
+        collect.warning(
+            "unique_on_target_only",
+            target,
+            f"({', '.join(key.columns)}) is unique on {pair.target.name} ({key.name}), and {computed[0]} is computed "
+            "by SQL: whether two rows come to the same value cannot be told from the catalogs.",
             "Make sure that the source's rows fit it.",
         )
         return
@@ -163,6 +178,7 @@ def check_references(
             is_enforced = not replica_role or any(
                 name in plans and plans[name].applied_as_origin for name in (key.table, key.referenced)
             )
+            _check_filtered_parent(key, plans, collect, is_enforced=is_enforced)
             if is_enforced:
                 enforced.append(key)
                 _check_enforced(key, by_target, plans, source, collect)
@@ -186,6 +202,23 @@ def _warn_half_mapped(key: ForeignKey, *, mapped: bool, collect: Collector) -> N
             "lose what they refer to, or refuse our deletes.",
             "Keep the table empty until cutover, or map it as well.",
         )
+
+
+def _check_filtered_parent(
+    key: ForeignKey, plans: Mapping[TableName, TablePlan], collect: Collector, *, is_enforced: bool
+) -> None:
+    """Rows that a condition leaves out cannot be referred to."""
+    parent, child = plans.get(key.referenced), plans.get(key.table)
+    if parent is None or parent.where is None or child is None:
+        return
+    tell = collect.error if is_enforced and child.where is None else collect.warning
+    tell(
+        "filter_of_parent",
+        parent.where.place,
+        f"where: {key.name} of {key.table} refers to {key.referenced}, of which only some rows are taken: "
+        + ("rows that refer to others are refused." if is_enforced else "it will be violated, as nobody checks it."),
+        f"Give {key.table} a condition that leaves out what refers to those rows, or drop the foreign key.",
+    )
 
 
 def _check_remapped_alike(key: ForeignKey, plans: Mapping[TableName, TablePlan], collect: Collector) -> None:

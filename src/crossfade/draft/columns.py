@@ -166,8 +166,11 @@ def fitness(source: Table, one: Column, target: Table, other: Column) -> float:
 
 
 def is_id_pair(one: Column, other: Column) -> bool:
-    """A number or short text facing a uuid: ids that change their type."""
-    return other.base_type == "uuid" and one.base_type in {*INTEGERS, TEXT, VARCHAR}
+    """A number or short text facing a uuid, or arrays of these: ids that change their type."""
+    old, new = one.base_type, other.base_type
+    if old.endswith("[]") and new.endswith("[]"):
+        old, new = old.removesuffix("[]"), new.removesuffix("[]")
+    return new == "uuid" and old in {*INTEGERS, TEXT, VARCHAR}
 
 
 def is_reference(table: Table, column: Column) -> bool:

@@ -25,7 +25,7 @@ _IRREGULAR: Final = {
     "bases": "base", "leaves": "leaf", "lives": "life",
     "quizzes": "quiz", "movies": "movie", "cookies": "cookie", "gas": "gas", "statuses": "status",
     "bonuses": "bonus", "viruses": "virus",
-    "campuses": "campus", "buses": "bus",
+    "campuses": "campus", "buses": "bus", "ids": "id",
 }  # fmt: skip
 # Words that schemas write short. Left: as found; right: what it stands for (the first is the one compared).
 _SHORT: Final = {

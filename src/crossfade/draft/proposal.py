@@ -20,7 +20,7 @@ from crossfade.draft.spelling import scalar
 from crossfade.draft.tables import LIKELY as TABLE_LIKELY
 from crossfade.draft.tables import TableMatch, match_tables, of_rows
 from crossfade.mapping.casts import cast
-from crossfade.mapping.conversions import TIMESTAMP, TIMESTAMPTZ, Fit
+from crossfade.mapping.conversions import INTEGERS, TIMESTAMP, TIMESTAMPTZ, Fit
 from crossfade.mapping.reading import BLANK
 
 
@@ -301,6 +301,9 @@ def _column(source: Table, target: Table, match: ColumnMatch, holders: Holders) 
         )
     if cast(one, other, is_lossy=True)[0].fit is not Fit.REFUSED:
         return ColumnDraft(match, "", "", False, verdict.sentence, "cast: lossy")
+    if one.base_type == "uuid" and other.base_type in INTEGERS:
+        objection = "if these are ids, declare them under ids with the strategy sequence or table"
+        return ColumnDraft(match, "", "", False, objection)
     if other.labels:
         return ColumnDraft(match, "", "", False, verdict.sentence, "values: {}")
     return ColumnDraft(match, "", "", False, verdict.sentence)
@@ -317,7 +320,7 @@ def _value_map(one: Column, other: Column) -> str:
 
 
 def _takes_ids(column: Column) -> bool:
-    return column.base_type in {"uuid", "text", "character varying"}
+    return column.base_type.removesuffix("[]") in {"uuid", "text", "character varying"}
 
 
 def _schemas(tables: Sequence[TableDraft]) -> dict[str, str]:

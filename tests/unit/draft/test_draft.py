@@ -216,6 +216,22 @@ def test_references_follow_their_keyspace_by_declaration_by_the_target_or_by_nam
     assert "if so, remap: user" in text
 
 
+def test_arrays_of_ids_follow_by_their_name_and_uuids_that_become_numbers_are_asked_about() -> None:
+    source = catalog(
+        table("public.users", "id int", "n int", pk="id"),
+        table("public.teams", "id uuid", "user_ids int[]", pk="id"),
+    )
+    target = catalog(
+        table("app.users", "id uuid", "n int", pk="id"),
+        table("app.teams", "id bigint", "user_ids uuid[]", pk="id"),
+    )
+    drafted = draft(source, target)
+    text = mapping_text(drafted)
+    assert "user_ids: {remap: user}" in text
+    assert "DECIDE: id (uuid) to id (bigint): if these are ids, declare them under ids with the strategy" in text
+    assert error_names(compiled(text, source, target)) == ["type_not_convertible"]
+
+
 def test_text_that_may_hold_uuids_is_no_keyspace() -> None:
     for kind, expected in (("text", 0), ("varchar(36)", 0), ("varchar(20)", 1), ("bigint", 1)):
         source = catalog(table("public.users", f"id {kind}", pk="id"))

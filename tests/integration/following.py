@@ -35,6 +35,19 @@ AND n.nspname !~ '^pg_' AND n.nspname NOT IN ('information_schema', 'crossfade')
 
 
 @dataclass(frozen=True, slots=True)
+class FormWay:
+    """One way of streaming for tests of values: lines of [stream], and whether tables that keep a stream in text must
+    stay away."""
+
+    name: str
+    settings: str
+    in_binary: bool
+
+    def __str__(self) -> str:
+        return self.name
+
+
+@dataclass(frozen=True, slots=True)
 class Followed:
     """Both databases and the daemon between them."""
 

@@ -6,11 +6,10 @@ The target's ids are taken back through the kept maps by SQL and compared with t
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 import pytest
 
-from tests.integration.following import Followed, follow, shared
+from tests.integration.following import Followed, FormWay, follow, shared
 from tests.servers.clusters import Pairs, Versions
 from tests.servers.daemon import Workspace
 from tests.servers.databases import make_roles
@@ -90,20 +89,10 @@ INSERT INTO tags SELECT n, NULLIF(n % 4, 0), CASE WHEN n % 9 > 0 THEN n END, rep
 ENUM_ROWS = "INSERT INTO likes SELECT n, 'person', n FROM generate_series({first}, {last}) n;"
 
 
-@dataclass(frozen=True, slots=True)
-class Way:
-    name: str
-    settings: str
-    in_binary: bool
-
-    def __str__(self) -> str:
-        return self.name
-
-
 WAYS = [
-    Way("binary", "", in_binary=True),
-    Way("text", 'wire = "text"', in_binary=False),
-    Way("exact", 'apply = "exact"', in_binary=True),
+    FormWay("binary", "", in_binary=True),
+    FormWay("text", 'wire = "text"', in_binary=False),
+    FormWay("exact", 'apply = "exact"', in_binary=True),
 ]
 USER = "(SELECT m.old FROM crossfade.id_user m WHERE m.new::text = {})"
 COMPARED = {
@@ -143,18 +132,18 @@ COMPARED = {
 
 
 @pytest.fixture(scope="module", params=WAYS, ids=str)
-def way(request: pytest.FixtureRequest) -> Way:
-    param: Way = request.param
+def way(request: pytest.FixtureRequest) -> FormWay:
+    param: FormWay = request.param
     return param
 
 
-def rows(way: Way, first: int, last: int) -> str:
+def rows(way: FormWay, first: int, last: int) -> str:
     return (ROWS + ENUM_ROWS * (not way.in_binary)).format(first=first, last=last)
 
 
 @pytest.fixture(scope="module")
 def followed(
-    way: Way, postgres: Versions, _pairs: Pairs, tmp_path_factory: pytest.TempPathFactory
+    way: FormWay, postgres: Versions, _pairs: Pairs, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Followed]:
     more = not way.in_binary
     with shared(
@@ -171,7 +160,7 @@ def followed(
         yield followed
 
 
-def assert_right(followed: Followed, way: Way) -> None:
+def assert_right(followed: Followed, way: FormWay) -> None:
     for name, (here, there) in COMPARED.items():
         if name == "likes" and way.in_binary:
             continue
@@ -180,14 +169,14 @@ def assert_right(followed: Followed, way: Way) -> None:
         assert followed.target(f"SELECT (t.*)::text FROM ({there}) t ORDER BY 1") == said, name
 
 
-def test_what_was_copied(followed: Followed, way: Way) -> None:
+def test_what_was_copied(followed: Followed, way: FormWay) -> None:
     if way.in_binary and followed.databases.source.server.binaries.version_major >= 14:
         said = [line for line in followed.daemon.text().splitlines() if "stream_form" in line]
         assert all("in binary form" in line for line in said), said
     assert_right(followed, way)
 
 
-def test_what_is_streamed(followed: Followed, way: Way) -> None:
+def test_what_is_streamed(followed: Followed, way: FormWay) -> None:
     followed.at_once(rows(way, 101, 130))
     assert_right(followed, way)
     followed.at_once(rows(way, 1001, 1400))  # enough for COPY
@@ -205,7 +194,7 @@ def test_what_is_streamed(followed: Followed, way: Way) -> None:
     assert_right(followed, way)
 
 
-def test_I1_an_id_inside_a_value_comes_before_the_row_that_owns_it(followed: Followed, way: Way) -> None:
+def test_I1_an_id_inside_a_value_comes_before_the_row_that_owns_it(followed: Followed, way: FormWay) -> None:
     followed.at_once(
         "INSERT INTO lists VALUES (5000, '{5000,5001}', '[2:3]={1,1}', ARRAY[['w \"1\\', NULL], [NULL, 'w \"2\\']], 1)",
         "INSERT INTO users VALUES (5001, 'later'), (5000, 'later')",

@@ -7,11 +7,10 @@ the daemon's is compared with itself. One daemon for each way; a row nobody can 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 import pytest
 
-from tests.integration.following import Followed, follow, shared
+from tests.integration.following import Followed, FormWay, follow, shared
 from tests.servers.clusters import Pairs, Versions
 from tests.servers.daemon import Workspace
 from tests.servers.databases import make_roles
@@ -19,23 +18,11 @@ from tests.servers.databases import make_roles
 FOLD = {"CROSSFADE_FAILPOINTS": "fold_few"}
 
 
-@dataclass(frozen=True, slots=True)
-class Way:
-    """`settings` of [stream]; `in_binary` leaves out the tables that keep a stream in text."""
-
-    name: str
-    settings: str
-    in_binary: bool
-
-    def __str__(self) -> str:
-        return self.name
-
-
 WAYS = [
-    Way("binary", 'wire = "auto"', in_binary=True),
-    Way("binary-exact", 'apply = "exact"', in_binary=True),
-    Way("text", 'wire = "text"', in_binary=False),
-    Way("text-exact", 'wire = "text"\napply = "exact"', in_binary=False),
+    FormWay("binary", 'wire = "auto"', in_binary=True),
+    FormWay("binary-exact", 'apply = "exact"', in_binary=True),
+    FormWay("text", 'wire = "text"', in_binary=False),
+    FormWay("text-exact", 'wire = "text"\napply = "exact"', in_binary=False),
 ]
 
 MAPPING = """
@@ -144,18 +131,18 @@ TEXT_EXPECTED = {
 
 
 @pytest.fixture(scope="module", params=WAYS, ids=str)
-def way(request: pytest.FixtureRequest) -> Way:
-    param: Way = request.param
+def way(request: pytest.FixtureRequest) -> FormWay:
+    param: FormWay = request.param
     return param
 
 
-def rows(way: Way, first: int, last: int) -> str:
+def rows(way: FormWay, first: int, last: int) -> str:
     return (ROWS if way.in_binary else ROWS + TEXT_ROWS).format(first=first, last=last)
 
 
 @pytest.fixture(scope="module")
 def followed(
-    way: Way, postgres: Versions, _pairs: Pairs, tmp_path_factory: pytest.TempPathFactory
+    way: FormWay, postgres: Versions, _pairs: Pairs, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Followed]:
     more = not way.in_binary
     with shared(
@@ -172,18 +159,18 @@ def followed(
         yield followed
 
 
-def assert_as_said(followed: Followed, way: Way) -> None:
+def assert_as_said(followed: Followed, way: FormWay) -> None:
     for name, query in (EXPECTED if way.in_binary else EXPECTED | TEXT_EXPECTED).items():
         said = followed.source(f"SELECT (t.*)::text FROM ({query}) t ORDER BY 1")
         assert said, name
         assert followed.target(f"SELECT (t.*)::text FROM app.{name} t ORDER BY 1") == said, name
 
 
-def test_what_was_copied(followed: Followed, way: Way) -> None:
+def test_what_was_copied(followed: Followed, way: FormWay) -> None:
     assert_as_said(followed, way)
 
 
-def test_what_is_streamed(followed: Followed, way: Way) -> None:
+def test_what_is_streamed(followed: Followed, way: FormWay) -> None:
     if way.name == "binary":
         said = [line for line in followed.daemon.text().splitlines() if "stream_form" in line]
         version = followed.databases.source.server.binaries.version_major
@@ -202,7 +189,7 @@ def test_what_is_streamed(followed: Followed, way: Way) -> None:
     assert_as_said(followed, way)
 
 
-def test_a_mapped_key_moves_and_goes(followed: Followed, way: Way) -> None:
+def test_a_mapped_key_moves_and_goes(followed: Followed, way: FormWay) -> None:
     followed.at_once("UPDATE keyed SET n = n + 10", "UPDATE keyed SET code = 3 WHERE code = 1")
     assert_as_said(followed, way)
     followed.at_once("DELETE FROM keyed WHERE code = 3; INSERT INTO keyed VALUES (1, 7)")

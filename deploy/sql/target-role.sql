@@ -28,7 +28,8 @@ $$;
 
 ALTER ROLE :"role" LOGIN;
 
-GRANT CONNECT ON DATABASE :"DBNAME" TO :"role";
+-- TEMPORARY only where the mapping holds SQL: `check` tries it on a temporary table.
+GRANT CONNECT, TEMPORARY ON DATABASE :"DBNAME" TO :"role";
 
 -- TRUNCATE: a TRUNCATE on the source is repeated on the target, and a table whose copy starts over is emptied first.
 GRANT USAGE ON SCHEMA :"schema" TO :"role";

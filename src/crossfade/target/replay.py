@@ -244,9 +244,12 @@ class Replayer:
                     self._derived.ask(codec.plan, change.message)
         await self._derived.answer()
 
-    def _open_codecs(self, relation: Relation, final_lsn: Lsn) -> list[RowCodec]:
+    def _open_codecs(self, relation: Relation, final_lsn: Lsn) -> tuple[RowCodec, ...]:
         """Those whose target was not copied at a snapshot that already shows this transaction (G6)."""
-        return [codec for codec in self._codecs_of(relation) if not self._is_copied(codec.plan.target, final_lsn)]
+        codecs = self._codecs_of(relation)
+        if not self._from_lsn:
+            return codecs
+        return tuple(codec for codec in codecs if not self._is_copied(codec.plan.target, final_lsn))
 
     def _is_copied(self, target: TableName, final_lsn: Lsn) -> bool:
         from_lsn = self._from_lsn.get(target)
@@ -271,11 +274,11 @@ class Replayer:
     def _steps_of(self, change: Change, final_lsn: Lsn) -> list[_Step]:
         """One statement for each target of the source table, as far as it needs one."""
         codecs = self._open_codecs(change.relation, final_lsn)
-        if isinstance(change.message, Delete):
-            codecs.reverse()
-        elif isinstance(change.message, Update):
+        if len(codecs) > 1 and isinstance(change.message, Delete):
+            codecs = codecs[::-1]
+        elif len(codecs) > 1 and isinstance(change.message, Update):
             # Where a key is mapped, the others refer to it: they follow as a cascade of the source would (I5).
-            codecs.sort(key=lambda codec: codec.plan.owns is None)
+            codecs = tuple(sorted(codecs, key=lambda codec: codec.plan.owns is None))
         steps = (self._step(codec, change.message, final_lsn) for codec in codecs)
         return [step for step in steps if step is not None]
 

@@ -59,6 +59,7 @@ def test_both_files_are_written_and_hold_no_password(databases: Databases, works
     assert checked.returncode == 0, checked.stdout
 
 
+@pytest.mark.one_version
 def test_nothing_is_ever_overwritten(databases: Databases, workspace: Workspace) -> None:
     databases.prepare(SOURCE, TARGET)
     mapping = workspace.folder / "mapping.yaml"
@@ -81,6 +82,7 @@ def test_nothing_is_ever_overwritten(databases: Databases, workspace: Workspace)
     assert workspace.run("init").returncode == 3
 
 
+@pytest.mark.one_version
 def test_what_is_missing_is_said(databases: Databases, workspace: Workspace) -> None:
     workspace.folder.mkdir(parents=True, exist_ok=True)
     refused = workspace.run("init", "--source", databases.source_dsn)

@@ -80,6 +80,10 @@ def test_nothing_is_ever_overwritten(databases: Databases, workspace: Workspace)
     assert 'timezone: "?"' in mapping.read_text()
     assert workspace.config.read_text() == before
     assert workspace.run("init").returncode == 3
+    mapping.unlink()
+    named = {"CROSSFADE_SOURCE__DSN": databases.source_dsn, "CROSSFADE_TARGET__DSN": databases.target_dsn}
+    assert workspace.run("init", env=named).returncode == 0
+    assert workspace.config.read_text() == before
 
 
 @pytest.mark.one_version
@@ -92,6 +96,7 @@ def test_what_is_missing_is_said(databases: Databases, workspace: Workspace) -> 
     assert nonsense.returncode == 78
     assert "hunter2" not in nonsense.stderr + nonsense.stdout
     assert workspace.run("init", "--output", "x").returncode == 2
+    assert workspace.run("init", *given(databases), "--timezone", "Europe/Berln").returncode == 2
     assert list(workspace.folder.iterdir()) == []
 
 

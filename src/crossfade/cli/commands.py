@@ -78,6 +78,8 @@ def init(
     ] = None,
 ) -> None:
     """Draft configuration and mapping from both schemas."""
+    import zoneinfo
+
     from crossfade.cli.init import Wishes, refresh_mapping
     from crossfade.cli.init import init as call
 
@@ -85,6 +87,8 @@ def init(
         exits.finish(lambda: refresh_mapping(config, output))
     if output is not None:
         raise typer.BadParameter("it belongs to --refresh", param_hint="--output")
+    if zone and zone not in zoneinfo.available_timezones():
+        raise typer.BadParameter(f"there is no time zone {zone!r}; such as Europe/Berlin", param_hint="--timezone")
     exits.finish(lambda: call(config, Wishes(source, target, name, zone)))
 
 

@@ -7,6 +7,7 @@ connection string is written, and after an error nothing was.
 from __future__ import annotations
 
 import asyncio
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -26,6 +27,7 @@ from crossfade.settings import load_settings
 
 _MAPPING: Final = "mapping.yaml"
 _SCHEMAS: Final = "schema"
+_VARIABLES: Final = ("CROSSFADE_SOURCE__DSN", "CROSSFADE_TARGET__DSN")
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +42,7 @@ class Wishes:
 
 def init(config: Path, wishes: Wishes) -> int:
     """Draft both files, or the mapping alone for a configuration that is there and no connection string given."""
-    if config.exists() and not (wishes.source or wishes.target or wishes.name):
+    if config.exists() and not _asks_for_configuration(wishes):
         return _mapping_only(config, wishes)
     if not wishes.source or not wishes.target:
         raise _no_databases(config)
@@ -64,6 +66,12 @@ def init(config: Path, wishes: Wishes) -> int:
     for side, dsn in (("source", source), ("target", target)):
         _tell_secrets(side, dsn)
     return exits.DONE
+
+
+def _asks_for_configuration(wishes: Wishes) -> bool:
+    """Whether somebody named databases on the command line; what the environment names, the configuration reads too."""
+    from_environment = {os.environ.get(variable, "") for variable in _VARIABLES}
+    return bool(wishes.name or {wishes.source, wishes.target} - from_environment - {""})
 
 
 def _mapping_only(config: Path, wishes: Wishes) -> int:

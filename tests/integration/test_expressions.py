@@ -252,3 +252,21 @@ def test_a_condition_that_the_source_agrees_on_is_sent_there(workspace: Workspac
 def examined_over(workspace: Workspace, mapping: str, *, source: str, target: str) -> Examined:
     prepared(workspace, mapping, source=source, target=target)
     return examined(workspace, mapping)
+
+
+@pytest.mark.one_version
+def test_C8_a_row_that_cannot_be_computed_in_a_large_transaction(workspace: Workspace) -> None:
+    """Applied in pieces, one of which fails: nothing of it stays, and the place is told."""
+    followed = follow(
+        workspace,
+        'version: 1\nschemas: {public: public}\ntables:\n  public.t:\n    columns: {b: {up: "100 / a"}}\n',
+        source="CREATE TABLE t (id int PRIMARY KEY, a int)",
+        target="CREATE TABLE t (id int PRIMARY KEY, a int, b int)",
+        extra='[stream]\nbatch_bytes = "4KiB"\n',
+    )
+    followed.write("INSERT INTO t SELECT n, 1 + n % 10 FROM generate_series(1, 2000) n")
+    assert followed.target("SELECT count(*), sum(b * 0 + 1) FROM t") == [(2000, 2000)]
+    followed.source("INSERT INTO t SELECT n, 3001 - n FROM generate_series(2001, 3001) n")
+    error = followed.failure()
+    assert "mapping.yaml:5:19" in error
+    assert followed.target("SELECT count(*) FROM t") == [(2000,)]

@@ -4,13 +4,12 @@ Parameters are the wire's own bytes, never Python values; each statement is prep
 know what a statement means. The invariant: results come back in order, one per statement, and after the first error
 nothing that followed it was executed.
 
-PostgreSQL: libpq-pipeline-mode, libpq-copy. psycopg: `generators.pipeline_communicate`, `copy_to`, `copy_end`, driven
+PostgreSQL: libpq-pipeline-mode, libpq-copy. psycopg: `generators.send`, `fetch_many`, `copy_to`, `copy_end`, driven
 by `AsyncConnection.wait`.
 """
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from typing import NamedTuple, NoReturn
@@ -79,7 +78,7 @@ class Pipeline:
             self._prepared.clear()
             self._dropped.clear()
         pgconn = self._connection.pgconn
-        commands: deque[Callable[[], None]] = deque()
+        commands: list[Callable[[], None]] = []
         # Which results belong to whom: a statement's index, or the text of what is only being prepared; None: nobody.
         expected: list[int | bytes | None] = []
         new: dict[bytes, bytes] = {}
@@ -152,13 +151,14 @@ class Pipeline:
 
 
 def _exchange(
-    pgconn: pq.abc.PGconn, commands: deque[Callable[[], None]], expected: int
+    pgconn: pq.abc.PGconn, commands: list[Callable[[], None]], expected: int
 ) -> PQGen[list[list[pq.abc.PGresult]]]:
     """Send all and fetch as many answers, then that of the sync: one wait of the event loop's for the lot."""
-    results: list[list[pq.abc.PGresult]] = yield from generators.pipeline_communicate(pgconn, commands)
-    # It returns once all is queued: the rest of a big value may still wait in libpq.
+    for command in commands:  # into libpq's buffer, which it begins to send by itself when there is much
+        command()
+    # While the rest of a big value waits for the server, what the server says already is taken in.
     yield from generators.send(pgconn)
-    # What has not been answered by then is fetched one by one, the sync last.
+    results: list[list[pq.abc.PGresult]] = []
     while len(results) <= expected:
         results.append((yield from generators.fetch_many(pgconn)))
     return results

@@ -81,13 +81,23 @@ def test_what_is_free_goes_on_and_what_is_not_is_refused_as_the_diff_says(worksp
     assert (checked.returncode, "[mapping_changed]" in checked.stdout) == (78, True), checked.stdout
     said = json.loads(workspace.run("mapping", "diff", "--json").stdout)
     assert (said["effect"], said["compared"], said["tables"]) == ("resync", "catalogs", ["public.users"])
+    # State of the version before, which kept no text: another mapping cannot be judged, the same one is kept.
+    databases.target.execute("DROP TABLE crossfade.mappings; UPDATE crossfade.version SET version = 2")
+    assert workspace.run("mapping", "diff").returncode == 3
+    refused = workspace.run("run")
+    assert (refused.returncode, "Its text was not kept" in refused.stderr) == (78, True), refused.stderr
+    workspace.write(commented)
+    assert workspace.daemon("--until", "caught-up").wait() == 0
+    assert databases.target.execute("SELECT number, text, why FROM crossfade.mappings") == [
+        (1, commented, "in progress")
+    ]
     # A schema that makes other rows of the same text is no free change either.
     workspace.write(commented)
     databases.target.execute("ALTER TABLE users ADD extra text")
     databases.source.execute("ALTER TABLE users ADD extra text")
     refused = workspace.run("run")
     assert refused.returncode in {3, 78}, refused.stderr
-    assert databases.target.value("SELECT count(*) FROM crossfade.mappings") == 3
+    assert databases.target.value("SELECT count(*) FROM crossfade.mappings") == 1
 
 
 @pytest.mark.one_version

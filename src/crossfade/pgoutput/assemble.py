@@ -11,6 +11,7 @@ PostgreSQL: protocol-logical-replication, "Logical Streaming Replication Protoco
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
@@ -83,7 +84,8 @@ class Assembler:
         not taken, and a piece that became full. Raises ProtocolViolation for rows outside a transaction or of unknown
         relations."""
         piece = self._piece
-        room = self._piece_bytes - (piece.cost if piece is not None else 0)
+        # What is skipped is held nowhere.
+        room = sys.maxsize if piece is None or self._skips else self._piece_bytes - piece.cost
         counts: dict[bytes, int] = {}
         stop, held = take_rows(frames, at, max(room, 1), counts)
         if stop == at:

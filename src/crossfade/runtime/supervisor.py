@@ -181,6 +181,10 @@ class Daemon:
                     Note("abandoned", "Patience is over: what was in flight is dropped, and read again.", "warning")
                 )
                 return 0
+            # What the attempt held (rows of a gigabyte, perhaps) must not wait beside what the next one reads.
+            fault.__traceback__ = fault.__context__ = None
+            del attempt
+            gc.collect()
             code = await self._after(fault)
             if code is not None:
                 return code

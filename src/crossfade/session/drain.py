@@ -40,7 +40,12 @@ class Wakeup:
         self._woken.set()
 
     async def wait(self, tick: float, *, reading: bool = True) -> None:
-        """Until the socket is readable (when `reading`), `tick` seconds passed, or somebody kicked."""
+        """Until the socket is readable (when `reading`), `tick` seconds passed, or somebody kicked. Others always get a
+        turn."""
+        if self._woken.is_set():
+            self._woken.clear()
+            await asyncio.sleep(0)
+            return
         loop = asyncio.get_running_loop()
         timer = loop.call_later(tick, self._woken.set)
         if reading:
@@ -78,6 +83,7 @@ class Drain(Wakeup):
         self._is_ending = False
         self._is_exhausted = True  # libpq holds nothing complete that was not handed out
         self.is_finished = False
+        self.heard = False  # the last look brought a message
 
     def close(self) -> None:
         """Nothing is held besides the connection, which is its owner's."""
@@ -154,6 +160,7 @@ class Drain(Wakeup):
                     break
         except psycopg.OperationalError:
             raise self._ended() from None
+        self.heard = bool(taken)
         return taken
 
     def _finish(self) -> None:

@@ -177,10 +177,11 @@ class StreamReader:
         if self._drain.holds_more:
             # Inside libpq, of which the socket knows nothing, or less of it than a wake-up waits for.
             self._drain.kick()
+        if self._drain.heard:  # a part of a huge row is a sign of life as well
+            self.heard_at = time.monotonic()
         if frames:
             received = sum(map(len, frames))
             self._flow.saw(received)
-            self.heard_at = time.monotonic()
             self._listener(
                 Received(
                     received, keepalives, self._counted(), self._assembler.transactions_skipped, self._ledger.received

@@ -183,14 +183,16 @@ class Applier:
                 return "refused"
         return reason
 
-    async def _set_transaction(self, batch: Batch, started: float, *, is_final: bool, reason: str) -> None:
+    async def _set_transaction(
+        self, batch: Batch, started: float, *, is_final: bool, reason: str, guesses: bool = True
+    ) -> None:
         replayer = self._replayer
         opening = replayer.opening()
         for state in self._ids.values():
             state.begin_transaction()
         tables = self._sets.tables(batch)
         await self._sets.derive(tables)
-        await self._sets.identify(tables, replayer.remarks.orphans, guesses=True)
+        await self._sets.identify(tables, replayer.remarks.orphans, guesses=guesses)
         replayer.settle_orphans(batch.pieces[0].begin.final_lsn)
         await self._sets.apply(tables, replayer.tally, is_final=is_final, first=opening)
         await self._commit(batch, started, "final" if is_final else "set", reason)
@@ -222,7 +224,7 @@ class Applier:
         if batch is None or batch.reason:
             raise fault
         try:
-            await self._set_transaction(batch, time.monotonic(), is_final=True, reason="unique")
+            await self._set_transaction(batch, time.monotonic(), is_final=True, reason="unique", guesses=False)
         except (Transient, Unreachable):
             await self._take_back()
             raise

@@ -259,6 +259,8 @@ class Replayer:
         if not self._ids:
             return
         wanted: dict[str, set[bytes]] = {name: set() for name in self._ids}
+        for state in self._ids.values():
+            state.make_room()
         for piece in pieces:
             for change in changes_of(piece, self._form):
                 if isinstance(change, Truncation):

@@ -212,6 +212,7 @@ class SetLevel:
             referred.append((table.plan, refers))
         self._guessed = False
         for name, state in self._ids.items():
+            state.make_room()
             owned[name] |= fresh[name]
             named = owned[name].union(*(refers[name] for _, refers in referred))
             if guesses and state.stock is None:

@@ -293,18 +293,23 @@ class IdState:
         self._stale.clear()
         return writes
 
-    def written(self) -> None:
-        """What `take_writes` gave is in the table now, uncommitted: memory may let go of it.
+    def make_room(self) -> None:
+        """Before `missing` is asked for a batch or a piece: drop the oldest entries of a full cache, to be read again
+        from the table; not while it lacks some of them."""
+        if not self._unwritten:
+            self._evict()
 
-        A transaction of millions of new ids must not hold them all (rule 7): past the limit the oldest entries are
-        dropped, to be read again from the table, and a rollback then forgets the whole cache instead of undoing it.
+    def written(self) -> None:
+        """What `take_writes` gave is in the table now, uncommitted: memory may let go of it, with `make_room`.
+
+        A transaction of millions of new ids must not hold them all (rule 7): past the limit a rollback forgets the
+        whole cache instead of undoing it.
         """
         self._absent.clear()
         if len(self._undo) + sum(map(len, self._fresh)) > self._limit:
             self._undo.clear()
             self._fresh.clear()
             self._forgets_all = True
-        self._evict()
 
     def commit(self) -> None:
         """The target has committed. Raises `ValueError` when writes were never taken: ids in use would be lost."""

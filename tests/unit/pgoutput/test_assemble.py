@@ -91,6 +91,13 @@ def test_A8_skipped_exactly_when_it_committed_before_our_position(final: int, co
     assert assembler.transactions_skipped == (0 if comes else 1)
 
 
+def test_A8_a_skipped_transaction_may_be_larger_than_any_piece() -> None:
+    assembler = Assembler(Lsn(100), piece_bytes=1)
+    skipped = [insert(number) for number in range(40)]
+    assert feed(assembler, begin(50), describe(ITEMS), *skipped, commit(50)) == []
+    assert assembler.transactions_skipped == 1
+
+
 def test_A8_a_relation_described_in_a_skipped_transaction_is_known_afterwards() -> None:
     """The server describes a relation once per connection."""
     assembler = Assembler(Lsn(100), piece_bytes=1 << 20)

@@ -245,6 +245,21 @@ def test_the_cache_is_bounded_between_batches_and_whole_within_one() -> None:
     assert len(ids.known) == 4
 
 
+def test_C8_a_piece_keeps_all_its_ids_until_the_next_one_begins() -> None:
+    ids = state(cache_limit=4)
+    olds = [b"%d" % number for number in range(6)]
+    ids.allocate_many(olds)
+    ids.make_room()
+    assert set(ids.known) == set(olds), "the table lacks them"
+    ids.take_writes()
+    ids.written()
+    assert set(ids.known) == set(olds), "the piece is still to be encoded"
+    ids.make_room()
+    assert list(ids.known) == olds[-2:]
+    ids.rollback()
+    assert not ids.known
+
+
 def test_what_was_made_for_many_at_once_is_forgotten_like_what_was_made_for_one() -> None:
     ids = state()
     ids.learn(b"1", b"x")

@@ -17,7 +17,7 @@ from crossfade.lsn import Lsn
 
 
 class Phase(enum.Enum):
-    """Where a workflow stands; the words of status, metrics and the journey (DESIGN, section 1)."""
+    """Where a workflow stands; the words of status, metrics and the journey."""
 
     SETUP = "setup"
     COPY = "copy"
@@ -186,7 +186,7 @@ class SourceSampled:
 
 @dataclass(frozen=True, slots=True)
 class LagMeasured:
-    """Honest lag (DESIGN, section 9): 0 when the durable position passed the newest sample. None before the first."""
+    """Honest lag: 0 when the durable position passed the newest sample. None before the first."""
 
     seconds: float | None
     bytes: int | None

@@ -17,7 +17,7 @@ class Severity(enum.Enum):
 
 
 class Kind(enum.Enum):
-    """Which exit code an error of it means: 78, 5 or 3 (DESIGN, section 9)."""
+    """Which exit code an error of it means: 78, 5 or 3."""
 
     CONFIGURATION = "configuration"
     UNREACHABLE = "unreachable"

@@ -33,7 +33,7 @@ from crossfade.settings import Settings, load_settings
 
 SCHEMA_VERSION: Final = 1
 
-# The first kind that has an error decides (DESIGN: 78, else 5, else 3).
+# The first kind that has an error decides (78, else 5, else 3).
 _EXIT_CODES: Final = ((Kind.CONFIGURATION, 78), (Kind.UNREACHABLE, 5), (Kind.READINESS, 3))
 _STYLES: Final = {Severity.ERROR: "bold red", Severity.WARNING: "yellow", Severity.INFO: "cyan"}
 _TITLES: Final = {Severity.ERROR: "Errors", Severity.WARNING: "Warnings", Severity.INFO: "For your information"}

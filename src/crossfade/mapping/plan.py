@@ -99,7 +99,7 @@ class OnTruncate(enum.Enum):
 
 @dataclass(frozen=True, slots=True)
 class Policies:
-    """What to do where the mapping has a choice (DESIGN: `policies`)."""
+    """What to do where the mapping has a choice (`policies`)."""
 
     missing_row: OnMissing = OnMissing.INSERT
     source_column_added: OnColumnAdded = OnColumnAdded.STOP

@@ -61,7 +61,7 @@ _WORST_FIRST = (Policy.CONFIGURATION, Policy.REFUSED, Policy.FAILED, Policy.LOCK
 
 
 def run_daemon(settings: Settings, spec: Spec, *, until_caught_up: bool, no_wait: bool) -> int:
-    """Run until stopped, or until `until_caught_up` is reached; returns the exit code (DESIGN, section 9)."""
+    """Run until stopped, or until `until_caught_up` is reached; returns the exit code."""
     logs.configure(settings.log.level, settings.log.format)
     _tame_the_collector()
     daemon = Daemon(settings, spec, Options(until_caught_up, no_wait))

@@ -151,7 +151,7 @@ class Replayer:
             state.commit()
 
     async def rollback(self) -> None:
-        """Take everything back, in memory too (DESIGN, id maps)."""
+        """Take everything back, in memory too."""
         self._opening, self._steps, self._size = [], [], 0
         for state in self._ids.values():
             state.rollback()

@@ -288,7 +288,7 @@ class StatusBook:
         return alerts
 
     def not_ready_because(self) -> tuple[str, ...]:
-        """Why traffic or a rollout should not count on us; empty when ready. A standby is ready (DESIGN, section 9)."""
+        """Why traffic or a rollout should not count on us; empty when ready. A standby is ready."""
         reasons: list[str] = []
         if self._phase is Phase.FAILED:
             reasons.append(f"phase is failed: {self._error['text']}" if self._error else "phase is failed")

@@ -51,6 +51,7 @@ demo: $(STAMP) ## move a live shop onto a new schema, on two servers of its own
 	@$(BIN)/crossfade demo
 
 test: native lint ## what must pass: lint, types, unit and integration tests, a short round of faults
+	@$(BIN)/python -m compileall -q src tests  # hundreds of processes start, and not everywhere do they keep this themselves
 	$(BIN)/python -m pytest -n $(WORKERS) tests/unit tests/integration tests/chaos
 
 test-unit: $(STAMP) ## the tests that need no server

@@ -7,6 +7,7 @@ import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import hypothesis
 import pytest
 
 from crossfade.demo.servers import Server
@@ -17,6 +18,12 @@ from tests.servers.databases import Databases, fresh, make_roles
 MakeServer = Callable[..., Server]
 _CHOICE = pytest.StashKey[Choice]()
 _ALL = "postgres"
+
+# How long an example takes says something about the machine, which others may be using, and nothing about the code.
+hypothesis.settings.register_profile(
+    "crossfade", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+)
+hypothesis.settings.load_profile("crossfade")
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -12,6 +12,7 @@ from contextlib import suppress
 
 import pytest
 
+from crossfade.state.schema import VERSION
 from tests.integration.sides import assert_equal, both, is_stopped, rows, synced
 from tests.servers.daemon import Daemon, Workspace
 from tests.servers.databases import ROLE, Databases
@@ -342,7 +343,7 @@ def test_the_state_of_an_older_program_is_upgraded_in_place(databases: Databases
     databases.publish("small", append=["log"])
     synced(workspace.write(APPEND, extra="[copy]\nworkers = 1"), failpoints="crash:after_copy_table_commit", code=137)
     databases.target.execute("""
-        DROP TABLE crossfade.copy_parts;
+        DROP TABLE crossfade.copy_parts, crossfade.mappings;
         ALTER TABLE crossfade.copy_tables DROP COLUMN attempt;
         UPDATE crossfade.version SET version = 1;
     """)
@@ -351,11 +352,11 @@ def test_the_state_of_an_older_program_is_upgraded_in_place(databases: Databases
     synced(workspace.write(APPEND, extra=PARTS))
     assert_equal(databases, "log", "small")
     assert parts(databases) == 0
-    assert databases.target.value("SELECT version FROM crossfade.version") == 2
+    assert databases.target.value("SELECT version FROM crossfade.version") == VERSION
 
 
 def test_a_newer_state_is_left_alone(log: Workspace, databases: Databases) -> None:
     synced(log)
-    databases.target.execute("UPDATE crossfade.version SET version = 3")
-    assert "knows version 2" in synced(log, code=3).text()
-    assert databases.target.value("SELECT version FROM crossfade.version") == 3
+    databases.target.execute("UPDATE crossfade.version SET version = %s", [VERSION + 1])
+    assert f"knows version {VERSION}" in synced(log, code=3).text()
+    assert databases.target.value("SELECT version FROM crossfade.version") == VERSION + 1

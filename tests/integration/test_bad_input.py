@@ -159,9 +159,9 @@ _MISTAKES = [
         mapping=MAPPING + "tables:\n  public.items: {columns: {note: nota}}\n",
     ),
     Mistake(
-        "not-yet",
-        ("mapping.yaml:", "not yet"),
-        mapping=MAPPING + 'tables:\n  public.items: {where: "id > 3"}\n',
+        "filter-of-no-column",
+        ("mapping.yaml:", "idd"),
+        mapping=MAPPING + 'tables:\n  public.items: {where: "idd > 3"}\n',
     ),
 ]
 

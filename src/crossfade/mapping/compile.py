@@ -23,6 +23,7 @@ from crossfade.mapping.pairs import Pair, pair_tables
 from crossfade.mapping.places import Place
 from crossfade.mapping.plan import Plan, TablePlan, keyspaces_of
 from crossfade.mapping.published import published_columns
+from crossfade.mapping.pushed import row_filters
 from crossfade.mapping.spec import Spec
 from crossfade.mapping.splits import check_splits, with_one_owner
 
@@ -74,6 +75,7 @@ def compile_plan(
         keyspaces.by_name,
         foreign_keys,
         meaning_hash(plans.values(), keyspaces.by_name),
+        row_filters(plans.values(), source),
     )
     return Compiled(plan, collect.findings)
 

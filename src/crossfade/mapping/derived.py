@@ -27,6 +27,7 @@ class Expression:
 
     `place` says where it stands in the mapping file, for errors. `is_portable`: the source would come to the same
     result, since nothing but built-in immutable functions of built-in types are used, and no collation.
+    `cannot_fail`: no row makes it an error.
     """
 
     sql: str
@@ -34,6 +35,7 @@ class Expression:
     down: str | None = None
     place: str = field(default="", compare=False)
     is_portable: bool = field(default=False, compare=False)
+    cannot_fail: bool = field(default=False, compare=False)
 
     @property
     def names(self) -> frozenset[str]:

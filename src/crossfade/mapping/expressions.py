@@ -52,6 +52,7 @@ class Answer:
     texts: frozenset[str] = frozenset()
     volatile: str = ""
     is_portable: bool = False
+    cannot_fail: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,8 +182,14 @@ class Expressions:
                 "Give the column a {const: …}, or a default on the target.",
             )
             return None
+        is_known = self.answers is not None
         return Expression(
-            question.sql, tuple(inputs), None, collect.at(place), answer.is_portable and self.answers is not None
+            question.sql,
+            tuple(inputs),
+            None,
+            collect.at(place),
+            is_portable=is_known and answer.is_portable,
+            cannot_fail=is_known and answer.cannot_fail,
         )
 
     def _check_condition(self, pair: Pair, found: Expression, place: Place, collect: Collector) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from crossfade.catalog import Column, ForeignKey, TableName
 from crossfade.mapping.derived import Expression
@@ -196,6 +196,7 @@ class Plan:
     """The whole mapping, compiled. `mapping_hash` is the SHA-256 (hex) of what it does to rows (`meaning`).
 
     `target_foreign_keys` are those among mapped target tables: they order the copy when they are enforced.
+    `row_filters` are conditions, by source table, that may stand in its publication as well (`pushed`).
     """
 
     workflow: str
@@ -203,6 +204,7 @@ class Plan:
     keyspaces: Mapping[str, Keyspace]
     target_foreign_keys: tuple[ForeignKey, ...]
     mapping_hash: str
+    row_filters: Mapping[TableName, str] = field(default_factory=dict)
 
     def by_source(self) -> Mapping[TableName, tuple[TablePlan, ...]]:
         """What becomes of each source table's rows: several plans where it is split.

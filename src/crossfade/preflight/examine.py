@@ -32,7 +32,7 @@ from crossfade.preflight.rules import (
     about_surroundings,
     about_target_tables,
 )
-from crossfade.session import expressions
+from crossfade.session import expressions, rowfilters
 from crossfade.session.connect import Connection, connect, server_fault
 from crossfade.session.introspect import read_catalog
 from crossfade.settings import Settings
@@ -180,9 +180,16 @@ async def _tables(intent: Intent, plan: Plan, source: _Source, target: _Target) 
             {target.catalog.tables[table.target].oid: rights.needed_on_target(table) for table in plan.tables},
         ),
     )
-    remarks = [each for each in (source_access, target_access) if isinstance(each, Remark)]
-    if not isinstance(source_access, Remark):
-        remarks.extend(about_source_tables(intent, plan, source.facts, source.catalog, source_access, target.facts))
+    filters = await _attempt(
+        Side.SOURCE,
+        "",
+        rowfilters.read(source.connection, (intent.publication, intent.append_publication), plan.row_filters),
+    )
+    remarks = [each for each in (source_access, target_access, filters) if isinstance(each, Remark)]
+    if not isinstance(source_access, Remark) and not isinstance(filters, Remark):
+        remarks.extend(
+            about_source_tables(intent, plan, source.facts, source.catalog, source_access, filters, target.facts)
+        )
     if not isinstance(target_access, Remark):
         remarks.extend(about_target_tables(intent, plan, target.facts, target.catalog, target_access))
     asked = zones.instants(plan)

@@ -2,14 +2,15 @@
 
 Two publications: one for every operation, one of INSERT and TRUNCATE for append_only tables. Refuses to know who
 makes them. The invariant: a publication that differs in any way from the plan is an ERROR, because the stream would
-miss changes, or bring what nobody can place (C17, E9, E10, E12).
+miss changes, or bring what nobody can place (C17, E9, E10, E12). A row filter may be there or not where it is the
+mapping's own condition (E11).
 
-PostgreSQL: sql-createpublication, logical-replication-publication.
+PostgreSQL: sql-createpublication, logical-replication-publication, logical-replication-row-filter.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 
 from crossfade.catalog import Catalog, TableName
@@ -17,6 +18,7 @@ from crossfade.findings import Severity
 from crossfade.mapping.plan import Plan
 from crossfade.preflight.facts import Begun, Publication, SourceAccess, SourceFacts
 from crossfade.preflight.remarks import Remark, Side, listed, qualified, quoted, remark
+from crossfade.session.rowfilters import RowFilter
 
 EVERY: tuple[str, ...] = ("insert", "update", "delete", "truncate")
 APPENDED: tuple[str, ...] = ("insert", "truncate")
@@ -24,20 +26,22 @@ APPENDED: tuple[str, ...] = ("insert", "truncate")
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """A publication as the plan needs it. `alone` are tables whose inheritance children must stay out (G9)."""
+    """A publication as the plan needs it. `alone` are tables whose inheritance children must stay out (G9), `filters`
+    the conditions of those that may have a row filter (`Plan.row_filters`)."""
 
     name: str
     operations: tuple[str, ...]
     tables: tuple[TableName, ...]
     alone: frozenset[TableName]
+    filters: Mapping[TableName, str]
 
 
 def wanted(plan: Plan, source: Catalog, *, publication: str, append_publication: str) -> tuple[Wanted, ...]:
     """The publications this plan needs: those that have a table."""
     alone = frozenset(name for name, table in source.tables.items() if table.has_inheritance_children)
     both = (
-        Wanted(publication, EVERY, plan.published, alone),
-        Wanted(append_publication, APPENDED, plan.append_only, alone),
+        Wanted(publication, EVERY, plan.published, alone, plan.row_filters),
+        Wanted(append_publication, APPENDED, plan.append_only, alone, plan.row_filters),
     )
     return tuple(each for each in both if each.tables)
 
@@ -54,17 +58,20 @@ def publications(
     needed: tuple[Wanted, ...],
     facts: SourceFacts,
     access: Mapping[TableName, SourceAccess],
+    filters: Mapping[tuple[str, TableName], RowFilter],
     *,
     begun: Begun | None,
 ) -> Iterator[Remark]:
-    """Compare each; a missing one is no problem while nothing has begun and our role may make it."""
+    """Compare each; a missing one is no problem while nothing has begun and our role may make it. `filters` are the row
+    filters there are, by publication and table."""
     for each in needed:
         found = facts.publications.get(each.name)
         if found is None:
             owned = all(name in access and access[name].owns for name in each.tables)
             yield _missing(each, begun=begun, may_create=owned and facts.role.may_create_in_database)
         else:
-            yield from _compared(each, found)
+            there = {table: found for (name, table), found in filters.items() if name == each.name}
+            yield from _compared(each, found, there, has_begun=begun is not None)
 
 
 def _missing(each: Wanted, *, begun: Begun | None, may_create: bool) -> Remark:
@@ -100,12 +107,22 @@ def _missing(each: Wanted, *, begun: Begun | None, may_create: bool) -> Remark:
     )
 
 
-def _compared(each: Wanted, found: Publication) -> Iterator[Remark]:
+def _compared(
+    each: Wanted, found: Publication, filters: Mapping[TableName, RowFilter], *, has_begun: bool
+) -> Iterator[Remark]:
     published = {table.name for table in found.tables}
+    filtered = [table.name for table in found.tables if table.is_filtered]
+    foreign = [name for name in filtered if name not in filters or not filters[name].is_ours]
+    # A table whose filter changes looks to the running daemon as if it had been taken out for a while.
+    unfiltered = frozenset(published.difference(filtered)) if has_begun else frozenset[TableName]()
     differences = [
         *_named("lacks", [name for name in each.tables if name not in published]),
         *_named("has besides", [table.name for table in found.tables if table.name not in each.tables]),
-        *_named("has a row filter on", [table.name for table in found.tables if table.is_filtered]),
+        *_named("has a row filter on", [name for name in foreign if name not in each.filters]),
+        *_named(
+            "has, as far as the server can tell, another row filter than the mapping's `where` on",
+            [name for name in foreign if name in each.filters],
+        ),
         *_named("has a column list for", [table.name for table in found.tables if table.columns is not None]),
     ]
     if found.schemas:
@@ -123,7 +140,7 @@ def _compared(each: Wanted, found: Publication) -> Iterator[Remark]:
     else:
         generated = ", publish_generated_columns = none" if found.publishes_generated else ""
         sql = [
-            f"ALTER PUBLICATION {quoted(each.name)} SET TABLE {_tables(each)};",
+            _set_tables(each, without_filter=unfiltered),
             f"ALTER PUBLICATION {quoted(each.name)} SET ({_options(each)}{generated});",
         ]
     if differences:
@@ -137,6 +154,17 @@ def _compared(each: Wanted, found: Publication) -> Iterator[Remark]:
             " replicated: once crossfade has begun, the tables concerned must be copied again):",
             sql=sql,
         )
+    elif not has_begun and (more := [name for name in each.tables if name in each.filters and name not in filtered]):
+        yield remark(
+            Side.SOURCE,
+            Severity.INFO,
+            "publication_may_filter",
+            f"source publication {each.name}",
+            f"The source sends all rows of {listed(map(str, more))}, of which the mapping takes only some. It may leave"
+            " out the others by itself.",
+            remedy="Nothing needs to be done. To send less, before the first `crossfade run` and not after it:"
+            f" {_set_tables(each)}",
+        )
 
 
 def _named(words: str, names: list[TableName]) -> list[str]:
@@ -147,10 +175,18 @@ def _count(tables: tuple[TableName, ...]) -> str:
     return f"{len(tables)} table{'' if len(tables) == 1 else 's'}"
 
 
-def _tables(publication: Wanted) -> str:
-    return ", ".join(
-        f"ONLY {qualified(name)}" if name in publication.alone else qualified(name) for name in publication.tables
-    )
+def _set_tables(publication: Wanted, *, without_filter: Collection[TableName] = ()) -> str:
+    return f"ALTER PUBLICATION {quoted(publication.name)} SET TABLE {_tables(publication, without_filter)};"
+
+
+def _tables(publication: Wanted, without_filter: Collection[TableName] = ()) -> str:
+    return ", ".join(_table(publication, name, is_filtered=name not in without_filter) for name in publication.tables)
+
+
+def _table(publication: Wanted, name: TableName, *, is_filtered: bool) -> str:
+    only = "ONLY " if name in publication.alone else ""
+    where = f" WHERE ({publication.filters[name]})" if is_filtered and name in publication.filters else ""
+    return f"{only}{qualified(name)}{where}"
 
 
 def _options(publication: Wanted) -> str:

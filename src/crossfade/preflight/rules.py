@@ -30,6 +30,7 @@ from crossfade.preflight import (
 from crossfade.preflight.facts import SourceAccess, SourceFacts, TargetAccess, TargetFacts
 from crossfade.preflight.natures import SourceNatures, TargetNatures
 from crossfade.preflight.remarks import Remark, Side
+from crossfade.session.rowfilters import RowFilter
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,14 +78,16 @@ def about_source_tables(
     source: SourceFacts,
     catalog: Catalog,
     access: Mapping[TableName, SourceAccess],
+    filters: Mapping[tuple[str, TableName], RowFilter],
     target: TargetFacts,
 ) -> Iterator[Remark]:
-    """What needs the compiled mapping: reading the tables, and publishing them."""
+    """What needs the compiled mapping: reading the tables, and publishing them. `filters` are the publications' row
+    filters."""
     needed = publications.wanted(
         plan, catalog, publication=intent.publication, append_publication=intent.append_publication
     )
     yield from rights.source(source.role, access.values())
-    yield from publications.publications(needed, source, access, begun=target.begun)
+    yield from publications.publications(needed, source, access, filters, begun=target.begun)
     yield from tables.partitions(plan, catalog)
     yield from forms.form(
         plan, wanted=intent.wire, source_version=source.server.version, target_version=target.server.version

@@ -35,12 +35,20 @@ _PARSED: Final = (
     " AND conname = 'asked'"
 )
 _CALLED: Final = """
-SELECT p.oid::regprocedure::text, p.provolatile::text, p.oid::bigint FROM pg_catalog.pg_proc p
+SELECT p.oid::regprocedure::text, p.provolatile::text, p.oid::bigint, p.proleakproof FROM pg_catalog.pg_proc p
 WHERE p.oid = ANY (%(functions)s::oid[])
    OR p.oid IN (SELECT o.oprcode FROM pg_catalog.pg_operator o WHERE o.oid = ANY (%(operators)s::oid[]))
 """
 # What has no function of its own, and is not the same whenever it is asked.
 _NOT_IMMUTABLE: Final = ("{SQLVALUEFUNCTION", "{NEXTVALUEEXPR", "{COERCEVIAIO")
+# What raises no error by itself, by its names in all versions; the functions in it are looked up. All of it may stand
+# in a publication (sql-createpublication, "WHERE").
+_NODES: Final = re.compile(r"\{([A-Z]+)")
+_HARMLESS: Final = frozenset(
+    {"VAR", "CONST", "OPEXPR", "DISTINCTEXPR", "NULLIFEXPR", "SCALARARRAYOPEXPR", "FUNCEXPR", "BOOLEXPR", "RELABELTYPE"}
+    | {"CASE", "CASEEXPR", "WHEN", "CASEWHEN", "CASETESTEXPR", "ARRAY", "ARRAYEXPR", "COALESCE", "COALESCEEXPR"}
+    | {"NULLTEST", "BOOLEANTEST"}
+)
 
 
 async def ask(connection: Connection, asked: Sequence[Asked]) -> Answers:
@@ -134,16 +142,18 @@ async def _understood(connection: Connection, parsed: str, columns: Sequence[Col
     functions = sorted({int(oid) for oid in _FUNCTIONS.findall(parsed)})
     operators = sorted({int(oid) for oid in _operators(parsed)})
     cursor = await connection.execute(_CALLED, {"functions": functions, "operators": operators})
-    called = [(str(name), str(kind), int(str(oid))) for name, kind, oid in await cursor.fetchall()]
-    volatile = next((name for name, kind, _ in called if kind == "v"), "")
+    called = [(str(name), str(kind), int(str(oid)), bool(quiet)) for name, kind, oid, quiet in await cursor.fetchall()]
+    volatile = next((name for name, kind, _, _ in called if kind == "v"), "")
     is_portable = (
-        all(kind == "i" and oid < _FIRST_NORMAL for _, kind, oid in called)
+        all(kind == "i" and oid < _FIRST_NORMAL for _, kind, oid, _ in called)
         and not any(node in parsed for node in _NOT_IMMUTABLE)
         and all(oid == "0" for oid in _COLLATIONS.findall(parsed))
         and inputs.isdisjoint(texts)
         and all(column.type_oid < _FIRST_NORMAL for column in columns if column.name in inputs)
     )
-    return Answer("", inputs, inputs & texts, volatile, is_portable)
+    # A function that is leakproof tells nothing of its arguments, not even by failing for some of them.
+    cannot_fail = all(quiet for _, _, _, quiet in called) and _HARMLESS.issuperset(_NODES.findall(parsed))
+    return Answer("", inputs, inputs & texts, volatile, is_portable, cannot_fail)
 
 
 def _operators(parsed: str) -> Iterator[str]:

@@ -3,7 +3,8 @@
 A table taken out of a publication, a changed operation list or a rewritten column loses changes without any error on
 the stream, so what was true at the copy is stored and compared at every start and every ten seconds (E3, E7, D16).
 The picture says itself what it is about, so that it can be compared before, and whether or not, the mapping still
-compiles. Refuses to change anything on the source. The invariant: `differences` is empty only while everything the
+compiles. A row filter that is not the mapping's own condition leaves out rows that belong to the target (E11).
+Refuses to change anything on the source. The invariant: `differences` is empty only while everything the
 mapping relied on is as it was; what was taken away and put back is not (it has another oid or attribute number).
 
 PostgreSQL: catalog-pg-publication, view-pg-publication-tables, sql-createpublication.
@@ -13,10 +14,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 from crossfade.catalog import TableName
 from crossfade.mapping.plan import Plan
+from crossfade.session import rowfilters
 from crossfade.session.connect import Connection
 
 _VARCHAR: Final = "1043"
@@ -45,23 +47,31 @@ async def read(connection: Connection, plan: Plan, publications: Sequence[str]) 
         source: frozenset[str]().union(*(table.used | set(table.identity) for table in tables))
         for source, tables in plan.by_source().items()
     }
-    return await _read(connection, relied, publications)
+    return await _read(connection, relied, publications, plan.row_filters)
 
 
 async def read_again(connection: Connection, stored: Mapping[str, object]) -> dict[str, object]:
     """The same things as in `stored`, as they are now."""
     used: dict[TableName, frozenset[str]] = {}
+    filters: dict[TableName, str] = {}
     for table in _section(stored, "tables").values():
         columns = table["used"]
         assert isinstance(columns, list)
-        used[TableName(str(table["schema"]), str(table["name"]))] = frozenset(map(str, columns))
-    return await _read(connection, used, list(_section(stored, "publications")))
+        name = TableName(str(table["schema"]), str(table["name"]))
+        used[name] = frozenset(map(str, columns))
+        if table.get("where") is not None:
+            filters[name] = str(table["where"])
+    return await _read(connection, used, list(_section(stored, "publications")), filters)
 
 
 async def _read(
-    connection: Connection, used: Mapping[TableName, frozenset[str]], publications: Sequence[str]
+    connection: Connection,
+    used: Mapping[TableName, frozenset[str]],
+    publications: Sequence[str],
+    filters: Mapping[TableName, str],
 ) -> dict[str, object]:
-    held: dict[str, object] = {}
+    """`filters` are the conditions that may stand in the publications, as the mapping has them."""
+    held: dict[str, dict[str, Any]] = {}
     cursor = await connection.execute(_PUBLICATIONS, (list(publications),))
     for pubname, all_tables, via_root, operations, tables in await cursor.fetchall():
         held[str(pubname)] = {
@@ -69,7 +79,14 @@ async def _read(
             "via_root": bool(via_root),
             "operations": str(operations),
             "tables": tables,
+            "filters": {},
+            "foreign_filters": [],
         }
+    for (pubname, table), found in (await rowfilters.read(connection, publications, filters)).items():
+        holds = held[pubname]
+        holds["filters"][str(table)] = found.text
+        if not found.is_ours:
+            holds["foreign_filters"].append(str(table))
     described: dict[str, object] = {}
     cursor = await connection.execute(_TABLES, ([table.schema for table in used], [table.name for table in used]))
     for schema, name, oid, identity, persistence, columns in await cursor.fetchall():
@@ -78,6 +95,7 @@ async def _read(
             "schema": table.schema,
             "name": table.name,
             "used": sorted(used[table]),
+            "where": filters.get(table),
             "oid": int(str(oid)),
             "identity": str(identity),
             "persistence": str(persistence),
@@ -117,7 +135,19 @@ def _publication(name: str, was: Mapping[str, object], now: Mapping[str, object]
         found.append(Difference(f"Publication {name} no longer holds {', '.join(lost)}."))
     if again:
         found.append(
-            Difference(f"Publication {name} was without {', '.join(again)} for a while (dropped and added again).")
+            Difference(
+                f"Publication {name} was without {', '.join(again)} for a while (dropped and added again), or its row"
+                " filter was changed, which looks the same."
+            )
+        )
+    foreign = now.get("foreign_filters")
+    if isinstance(foreign, list) and foreign:
+        found.append(
+            Difference(
+                f"Publication {name} has a row filter on {', '.join(sorted(map(str, foreign)))} that is not the"
+                " mapping's condition, as far as the server can tell: rows may be missing.",
+                is_final=True,
+            )
         )
     if was.get("operations") != now.get("operations"):
         found.append(

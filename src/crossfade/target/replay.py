@@ -605,14 +605,17 @@ _SET_ORIGIN: Final = b"SET LOCAL session_replication_role = origin"
 
 
 def _complete(row: Sequence[Cell]) -> Parameters:
-    """A row without the third kind of value; an INSERT always has all its values (protocol)."""
+    """A row without the third kind of value; an INSERT has all its values, unless a row filter of the publication made
+    it of an UPDATE, which `mapping/pushed` allows only where none are left out (E11)."""
     values: list[bytes | None] = []
     for cell in row:
         if cell is UNCHANGED:
             raise RowRefused(
                 "A new row arrived with a value that was not sent.",
-                means="The server should never do this.",
-                do="Report it with the server's version.",
+                means="The server does this only where a publication has a row filter that `crossfade check` refuses."
+                " Nothing of that transaction was applied; the slot keeps it.",
+                do="Make the publication as `crossfade check` prints it, then `crossfade teardown`, empty the target"
+                " tables, `crossfade run`.",
             )
         values.append(cell)
     return values

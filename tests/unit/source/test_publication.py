@@ -71,6 +71,7 @@ def test_nothing_changed_nothing_told() -> None:
         (lambda now: published(now)["tables"].update({"public.users": 900}), "was without public.users for a while"),
         (lambda now: published(now).update(operations="iut"), "iut instead of iudt"),
         (lambda now: published(now).update(via_root=False), "publish_via_partition_root"),
+        (lambda now: published(now).update(foreign_filters=["public.users"]), "row filter on public.users that is not"),
         (lambda now: now["tables"].pop("public.users"), "Table public.users was dropped, renamed or made anew"),
         (lambda now: users(now).update(oid=2000), "Table public.users was dropped, renamed or made anew"),
         (lambda now: users(now).update(persistence="u"), "Table public.users is unlogged"),
@@ -96,8 +97,17 @@ def test_each_way_to_lose_changes_is_one_sentence(change: Callable[[Picture], ob
         lambda now: users(now)["columns"].update(new="4/25/-1"),
         lambda now: published(now)["tables"].update({"public.more": 700}),
         lambda now: now["publications"].update({"another": {}}),
+        lambda now: published(now).update(filters={"public.users": "(id > 0)"}, foreign_filters=[]),
     ],
-    ids=["varchar_grew", "varchar_unbounded", "unused_gone", "column_added", "table_added", "other_publication"],
+    ids=[
+        "varchar_grew",
+        "varchar_unbounded",
+        "unused_gone",
+        "column_added",
+        "table_added",
+        "other_publication",
+        "our_filter",
+    ],
 )
 def test_what_loses_nothing_is_not_told(change: Callable[[Picture], object]) -> None:
     assert changed(change) == []

@@ -62,17 +62,7 @@ def check(config: Path, json_output: bool, *, data: Data | None = None, table: s
         settings = load_settings(config)
     except Misconfigured as fault:
         return _report((_refused(fault, str(config)),), (), json_output=json_output)
-    refused: tuple[Finding, ...] = ()
-    spec = None
-    try:
-        spec = load_mapping(settings.mapping)
-    except Misconfigured as fault:
-        refused = (_refused(fault, str(settings.mapping)),)
-    examined: Examined = asyncio.run(examine(settings, spec))
-    findings = (*refused, *examined.findings)
-    if spec is not None and examined.plan is not None:
-        other = asyncio.run(foresee(settings, spec, examined.plan))
-        findings = (*((other,) if other is not None else ()), *findings)
+    examined, findings = asyncio.run(look_around(settings))
     if table is not None:
         return _explain(table, examined, findings, json_output=json_output)
     looked: Looked | None = None
@@ -83,6 +73,22 @@ def check(config: Path, json_output: bool, *, data: Data | None = None, table: s
         order = {severity: at for at, severity in enumerate(Severity)}
         findings = tuple(sorted(findings, key=lambda finding: order[finding.severity]))
     return _report(findings, examined.sql, json_output=json_output, looked=looked)
+
+
+async def look_around(settings: Settings) -> tuple[Examined, tuple[Finding, ...]]:
+    """Everything there is to say of the servers, the mapping and the tables; no row is read."""
+    refused: tuple[Finding, ...] = ()
+    spec = None
+    try:
+        spec = load_mapping(settings.mapping)
+    except Misconfigured as fault:
+        refused = (_refused(fault, str(settings.mapping)),)
+    examined: Examined = await examine(settings, spec)
+    findings = (*refused, *examined.findings)
+    if spec is not None and examined.plan is not None:
+        other = await foresee(settings, spec, examined.plan)
+        findings = (*((other,) if other is not None else ()), *findings)
+    return examined, findings
 
 
 def _look(settings: Settings, examined: Examined, data: Data) -> Looked | Finding:

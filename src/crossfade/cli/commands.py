@@ -183,8 +183,18 @@ def status(
         str | None,
         typer.Option("--fail-if-lag-above", metavar="DURATION", help="Exit 3 when lag is more (5s), or not known."),
     ] = None,
+    bundle: Annotated[
+        Path | None,
+        typer.Option("--bundle", metavar="FILE", help="Write all a helper needs, no secrets and no rows, as .tar.gz."),
+    ] = None,
 ) -> None:
     """Where things stand, also without a daemon."""
+    if bundle is not None:
+        if watch or fail_if_lag_above is not None:
+            raise typer.BadParameter("not together with --watch or --fail-if-lag-above", param_hint="--bundle")
+        from crossfade.cli.bundle import bundle as write
+
+        exits.finish(lambda: write(config, bundle, json_output=json_output))
     from crossfade.cli.durations import seconds
     from crossfade.cli.status import status as call
 

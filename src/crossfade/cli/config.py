@@ -7,6 +7,7 @@ itself shows as stars.
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Final
 
@@ -21,7 +22,7 @@ SCHEMA_VERSION: Final = 1
 
 def show(config: Path, *, origin: bool, json_output: bool) -> int:
     """One line for each setting; raises Misconfigured as every command does."""
-    shown = [_masked(each) for each in explain_settings(config)]
+    shown = masked_settings(explain_settings(config))
     if json_output:
         sys.stdout.write(document(shown).decode() + "\n")
         return exits.DONE
@@ -44,5 +45,6 @@ def document(shown: list[Shown]) -> bytes:
     )
 
 
-def _masked(each: Shown) -> Shown:
-    return Shown(each.key, masked(each.value), each.origin, True) if each.is_secret else each
+def masked_settings(shown: Iterable[Shown]) -> list[Shown]:
+    """The same with stars in place of what is secret."""
+    return [Shown(each.key, masked(each.value), each.origin, True) if each.is_secret else each for each in shown]

@@ -11,13 +11,11 @@ import asyncio
 import http.client
 import os
 import sys
-import time
 from pathlib import Path
 from typing import Final, cast
 
 import orjson
 from rich.console import Console
-from rich.live import Live
 
 from crossfade.cli import exits
 from crossfade.cli.healthcheck import get, split
@@ -25,9 +23,9 @@ from crossfade.cli.view import render
 from crossfade.settings import Settings, load_settings
 from crossfade.telemetry.advice import next_steps
 from crossfade.telemetry.document import SCHEMA_VERSION, StatusDocument
+from crossfade.telemetry.headline import headline
 
 _DAEMON_SECONDS: Final = 2.0
-_EVERY: Final = 1.0
 _PLAIN_WIDTH: Final = 140  # columns when nobody's terminal says otherwise
 
 
@@ -35,40 +33,46 @@ def status(config: Path, *, watch: bool, json_output: bool, fail_if_lag_above: f
     """0; 3 when lag is above the limit (seconds) or not known; 5 when a database did not answer."""
     settings = load_settings(config)
     if watch:
-        return _watch(settings, json_output)
+        from crossfade.cli.watch import watch as call
+
+        return call(settings, json_output)
     document = fetch(settings)
     if json_output:
         exits.say(orjson.dumps(document, option=orjson.OPT_INDENT_2).decode())
     else:
-        _console().print(render(document))
+        console().print(render(document))
     return _code(document, fail_if_lag_above)
 
 
 def fetch(settings: Settings) -> StatusDocument:
     """The document, from whoever knows most."""
-    asked = _ask_daemon(settings)
+    asked = ask_daemon(settings)
     if asked is not None and asked["leader"]:
         return asked
+    return asyncio.run(ask_databases(settings, asked))
+
+
+async def ask_databases(settings: Settings, asked: StatusDocument | None) -> StatusDocument:
+    """The document by what both databases know; `asked` is what a daemon here said that does not lead."""
     from crossfade.telemetry import offline  # the driver; where the daemon answers, nobody waits for it to load
 
-    document = asyncio.run(
-        offline.read_status(
-            settings.name,
-            source_dsn=settings.source.dsn.get_secret_value(),
-            target_dsn=settings.target.dsn.get_secret_value(),
-            slot=settings.stream.slot,
-        )
+    document = await offline.read_status(
+        settings.name,
+        source_dsn=settings.source.dsn.get_secret_value(),
+        target_dsn=settings.target.dsn.get_secret_value(),
+        slot=settings.stream.slot,
     )
     if asked is not None:
         # A standby, or one that just starts: the databases know where things stand, it knows about itself.
         document["daemon"], document["leader"] = asked["daemon"], False
         document["error"] = document["error"] or asked["error"]
         document["next_steps"] = next_steps(document)
+        document["headline"] = headline(document)
     return document
 
 
-def _ask_daemon(settings: Settings) -> StatusDocument | None:
-    """None when no daemon of this workflow answers on this host."""
+def ask_daemon(settings: Settings) -> StatusDocument | None:
+    """What the daemon on this host says; None when none of this workflow answers."""
     if not settings.http.listen:
         return None
     try:
@@ -96,23 +100,8 @@ def _code(document: StatusDocument, fail_if_lag_above: float | None) -> int:
     return exits.DONE
 
 
-def _console() -> Console:
+def console() -> Console:
     """Colours and width as the terminal has them; NO_COLOR and TERM=dumb are honoured by rich itself."""
     if sys.stdout.isatty():
         return Console()
     return Console(width=int(os.environ.get("COLUMNS", _PLAIN_WIDTH)), no_color=True)
-
-
-def _watch(settings: Settings, json_output: bool) -> int:
-    """Until somebody presses Ctrl-C, which is the way to end it: 0."""
-    try:
-        if json_output:
-            while True:
-                exits.say(orjson.dumps(fetch(settings)).decode())
-                time.sleep(_EVERY)
-        with Live(render(fetch(settings)), console=_console(), auto_refresh=False, screen=sys.stdout.isatty()) as live:
-            while True:
-                time.sleep(_EVERY)
-                live.update(render(fetch(settings)), refresh=True)
-    except KeyboardInterrupt:
-        return exits.DONE

@@ -1,30 +1,47 @@
-"""The status document drawn for a terminal. Refuses to know where it came from; draws what it says, null as a dash."""
+"""The status document drawn for a terminal, once or, with bars, again and again.
+
+Refuses to know where it came from, and computes nothing. The invariant: what the document says is drawn, null as a
+dash.
+"""
 
 from __future__ import annotations
 
 from typing import Final
 
 from rich.console import Group, RenderableType
+from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from crossfade.telemetry.amounts import duration, size
 from crossfade.telemetry.document import StatusDocument, TableEntry
 
 _PHASES: Final = {"failed": "bold red", "streaming": "bold green", "complete": "bold green"}
 _LEVELS: Final = {"error": "red", "warning": "yellow"}
-_UNITS: Final = ("B", "KiB", "MiB", "GiB", "TiB")
+_HEADLINES: Final = {"ok": "bold green", "working": "bold cyan", "warning": "bold yellow", "error": "bold red"}
+_FIRST: Final = {"running": 0, "failed": 0, "pending": 1, "done": 2}
+_BAR: Final = 24  # columns
 
 
-def render(document: StatusDocument) -> RenderableType:
-    """The whole page, most important first."""
-    parts: list[RenderableType] = [_headline(document), _facts(document)]
+def render(document: StatusDocument, *, history: Text | None = None, most_tables: int | None = None) -> RenderableType:
+    """The whole page, most important first.
+
+    `history` is how lag has been, for whoever watches; `most_tables` None draws all tables as they are listed, else so
+    many with bars, those under way first.
+    """
+    said = document["headline"]
+    parts: list[RenderableType] = [
+        _headline(document),
+        Text(said["text"], style=_HEADLINES.get(said["level"], "bold")),
+        _facts(document, history),
+    ]
     if (error := document["error"]) is not None:
         retry = error["retry_in_seconds"]
         tail = "" if retry is None else f" (trying again in {retry:.0f} s)"
         parts.append(Text(f"error since {error['since']}: {error['text']}{tail}", style="red"))
     parts += [Text(f"{a['level']}: {a['text']}", style=_LEVELS.get(a["level"], "")) for a in document["alerts"]]
     if document["tables"]:
-        parts.append(_tables(document["tables"]))
+        parts += _listed(document, most_tables)
     parts += [Text(f"→ {step}") for step in document["next_steps"]]
     return Group(*parts)
 
@@ -45,13 +62,14 @@ def _headline(document: StatusDocument) -> Text:
     return line
 
 
-def _facts(document: StatusDocument) -> Table:
+def _facts(document: StatusDocument, history: Text | None) -> Table:
     grid = Table.grid(padding=(0, 2))
     grid.add_column(style="dim")
     grid.add_column()
     positions, copy, rates, slot = document["positions"], document["copy"], document["rates"], document["slot"]
-    lag = "-" if document["lag_seconds"] is None else _duration(document["lag_seconds"])
-    grid.add_row("lag", f"{lag}, {size(document['lag_bytes'])}")
+    grid.add_row("lag", f"{duration(document['lag_seconds'])}, {size(document['lag_bytes'])}")
+    if history is not None:
+        grid.add_row("", history)
     grid.add_row("positions", ", ".join(f"{name} {value or '-'}" for name, value in positions.items()))
     if slot is not None:
         state = "active" if slot["active"] else ("inactive" if slot["exists"] else "does not exist")
@@ -59,7 +77,7 @@ def _facts(document: StatusDocument) -> Table:
         status = f", wal_status {slot['wal_status']}" if slot["wal_status"] else ""
         grid.add_row("slot", f"{slot['name']} {state}, retains {size(slot['retained_bytes'])}{limit}{status}")
     if copy["tables_total"] and copy["percent"] != 100.0:
-        eta = "-" if copy["eta_seconds"] is None else _duration(copy["eta_seconds"])
+        eta = duration(copy["eta_seconds"])
         percent = "-" if copy["percent"] is None else f"{copy['percent']:.1f} %"
         speed = "-" if copy["rows_per_second"] is None else f"{copy['rows_per_second']:,.0f} rows/s"
         tables = f"{copy['tables_done']} of {copy['tables_total']} tables"
@@ -72,42 +90,50 @@ def _facts(document: StatusDocument) -> Table:
     return grid
 
 
-def _tables(tables: list[TableEntry]) -> Table:
+def _listed(document: StatusDocument, most: int | None) -> list[RenderableType]:
+    tables = document["tables"]
+    if most is None:
+        return [_tables(tables, bars=False)]
+    ordered = sorted(tables, key=lambda table: _FIRST.get(table["state"], 0))  # stable: else as listed
+    parts: list[RenderableType] = []
+    if document["copy"]["percent"] not in (None, 100.0):
+        parts.append(_bar(document["copy"]["percent"], width=_BAR * 3))
+    parts.append(_tables(ordered[:most], bars=True))
+    if len(ordered) > most:
+        parts.append(Text(f"and {len(ordered) - most} more tables: `crossfade status` lists all", style="dim"))
+    return parts
+
+
+def _tables(tables: list[TableEntry], *, bars: bool) -> Table:
     drawn = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
-    for name, justify in (
-        ("source", "left"),
-        ("target", "left"),
-        ("state", "left"),
-        ("copied", "right"),
-        ("of about", "right"),
-    ):
-        drawn.add_column(name, justify="right" if justify == "right" else "left", no_wrap=True)
+    for name in ("source", "target", "state"):
+        drawn.add_column(name, no_wrap=True)
+    if bars:
+        drawn.add_column("")
+    for name in ("copied", "of about"):
+        drawn.add_column(name, justify="right", no_wrap=True)
     has_changes = any(table["changes"] for table in tables)
     if has_changes:
         for name in ("inserted", "updated", "deleted"):
             drawn.add_column(name, justify="right")
     for table in tables:
         estimated = f"{table['rows_estimated']:,}" if table["rows_estimated"] > 0 else "-"
-        row = [table["source"], table["target"], table["state"], f"{table['rows_copied']:,}", estimated]
+        row: list[RenderableType] = [Text(table["source"]), Text(table["target"]), table["state"]]
+        if bars:
+            row.append(_bar(_percent(table), width=_BAR))
+        row += [f"{table['rows_copied']:,}", estimated]
         if has_changes:
             row += [f"{table['changes'].get(op, 0):,}" for op in ("insert", "update", "delete")]
         drawn.add_row(*row)
     return drawn
 
 
-def size(count: float | None) -> str:
-    """Bytes for people: 1.5 MiB."""
-    if count is None:
-        return "-"
-    amount, unit = float(count), 0
-    while abs(amount) >= 1024 and unit < len(_UNITS) - 1:
-        amount, unit = amount / 1024, unit + 1
-    return f"{amount:.0f} {_UNITS[unit]}" if unit == 0 else f"{amount:.1f} {_UNITS[unit]}"
+def _percent(table: TableEntry) -> float:
+    """Statistics may promise too few rows: nothing is complete before it is done."""
+    if table["state"] == "done":
+        return 100.0
+    return min(99.0, 100.0 * table["rows_copied"] / table["rows_estimated"]) if table["rows_estimated"] > 0 else 0.0
 
 
-def _duration(seconds: float) -> str:
-    if seconds < 60:
-        return f"{seconds:.1f} s"
-    minutes, rest = divmod(int(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours} h {minutes} m" if hours else f"{minutes} m {rest} s"
+def _bar(percent: float | None, *, width: int) -> ProgressBar:
+    return ProgressBar(total=100.0, completed=percent or 0.0, width=width)

@@ -24,6 +24,7 @@ from crossfade.mapping.spec import Spec
 from crossfade.preflight import observe, probe, rights, zones
 from crossfade.preflight.facts import SourceFacts, TargetFacts
 from crossfade.preflight.links import unreachable
+from crossfade.preflight.listening import listening
 from crossfade.preflight.remarks import Remark, Side, remark
 from crossfade.preflight.rules import (
     Intent,
@@ -146,6 +147,7 @@ async def examine(settings: Settings, spec: Spec | None, *, resuming: bool = Fal
             source.facts if isinstance(source, _Source) else None,
             target.facts if isinstance(target, _Target) else None,
         )
+    servers += listening(settings.http.listen)
     if plan is None:
         tables.append(_NOT_EXAMINED)
     examined = _examined(servers, compiled, tables, plan, replica_role)

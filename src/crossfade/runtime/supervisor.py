@@ -3,6 +3,7 @@
     daemon
     ├── http.serve        probes, metrics, status
     ├── loop.pulse        systemd's watchdog, the loop's own lag
+    ├── page.feed         the second by second of the live page
     └── attempts          `runtime/attempt`, rebuilt from the durable position after each fault
         └── stop.watch    ends the attempt when patience with a drain is over
 
@@ -35,6 +36,7 @@ from crossfade.faults import (
     Unreachable,
 )
 from crossfade.mapping.spec import Spec
+from crossfade.preflight.listening import listening
 from crossfade.runtime.attempt import Attempt, Options
 from crossfade.runtime.backoff import Backoff
 from crossfade.runtime.leading import Backend
@@ -44,6 +46,7 @@ from crossfade.session.connect import TARGET, Connection, connect, server_fault
 from crossfade.settings import Settings
 from crossfade.state import control, workflow
 from crossfade.telemetry import http, logs
+from crossfade.telemetry.feed import Feed
 from crossfade.telemetry.metrics import Metrics
 from crossfade.telemetry.notify import Notifier
 from crossfade.telemetry.pulse import pulse
@@ -87,6 +90,7 @@ class Daemon:
         self._log = logs.logger(settings.name)
         self._book = StatusBook(settings.name, slot=settings.stream.slot)
         self._metrics = Metrics(settings.name)
+        self._feed = Feed(self._book)
         self._logger = logs.LogListener(self._log)
         self._notifier = Notifier.from_environment()
         self._state = WorkflowState(self._observe)
@@ -113,11 +117,13 @@ class Daemon:
         self._stop.listen()
         try:
             async with (
-                http.serve(self._settings.http.listen, self._book, self._metrics, is_alive=self._is_alive),
+                http.serve(self._settings.http.listen, self._book, self._metrics, self._feed, is_alive=self._is_alive),
                 asyncio.TaskGroup() as group,
             ):
                 group.create_task(pulse(self._notifier, self._metrics, self._stopped), name="loop.pulse")
+                group.create_task(self._feed.run(self._stopped), name="page.feed")
                 self._notifier.ready("running")
+                self._warn_of_listening()
                 forget = self._stop.on_request(self._draining)
                 try:
                     return await self._attempts()
@@ -131,6 +137,10 @@ class Daemon:
             return 78
         finally:
             self._stop.close()
+
+    def _warn_of_listening(self) -> None:
+        for remark in listening(self._settings.http.listen):
+            self._observe(Note("http_exposed", f"{remark.finding.subject}: {remark.finding.sentence}", "warning"))
 
     def _draining(self) -> None:
         # At the signal, not at the end: systemd's stop timeout covers the drain.

@@ -34,7 +34,7 @@ class Dsn:
 def without_secrets(dsn: str, *, where: str) -> Dsn:
     """Raises Misconfigured, without the text, for what libpq cannot read; `where` says which string it was."""
     given = _parsed(dsn, where)
-    secrets = tuple(sorted(name for name in given if name in _secret_names()))
+    secrets = tuple(sorted(name for name in given if name in secret_names()))
     kept = {name: value for name, value in given.items() if name not in secrets}
     return Dsn(make_conninfo("", **kept), secrets, str(given.get("dbname") or given.get("user") or ""))
 
@@ -45,7 +45,7 @@ def masked(dsn: str) -> str:
         given = conninfo_to_dict(dsn)
     except psycopg.Error:
         return _MASK
-    secret = _secret_names()
+    secret = secret_names()
     return make_conninfo("", **{name: _MASK if name in secret else value for name, value in given.items()})
 
 
@@ -61,6 +61,7 @@ def _parsed(dsn: str, where: str) -> dict[str, str | int | None]:
         ) from None
 
 
-def _secret_names() -> frozenset[str]:
+def secret_names() -> frozenset[str]:
+    """The names of what is secret in a connection string."""
     stars = {option.keyword.decode() for option in pq.Conninfo.get_defaults() if option.dispchar == b"*"}
     return _SECRETS | stars

@@ -99,6 +99,13 @@ class AlertEntry(TypedDict):
     since: str
 
 
+class HeadlineEntry(TypedDict):
+    """How it stands in one sentence. `level` is ok, working (only wait), warning or error (somebody must act)."""
+
+    level: str
+    text: str
+
+
 class DaemonEntry(TypedDict):
     pid: int
     host: str
@@ -112,6 +119,7 @@ class StatusDocument(TypedDict):
     schema_version: int
     name: str
     at: str
+    headline: HeadlineEntry
     phase: str | None
     phase_since: str | None
     paused: str | None

@@ -14,6 +14,7 @@ import os
 import sys
 import time
 import traceback
+from collections import deque
 from collections.abc import Callable, Mapping, MutableMapping
 from typing import Final, Protocol, TextIO
 
@@ -45,6 +46,8 @@ _LEVELS: Final = {"debug": logging.DEBUG, "info": logging.INFO, "warning": loggi
 _POSITIONS_EVERY: Final = 30.0  # seconds, while streaming
 _COPY_EVERY: Final = 30.0  # seconds, per table being copied
 _REPEAT_EVERY: Final = 60.0  # seconds between two lines that say the same
+_MOST_RECENT: Final = 1000  # lines kept in memory
+_LONGEST_LINE: Final = 4096  # characters of one of them
 _MOST_REPEATS: Final = 512  # different lines remembered
 
 EventDict = MutableMapping[str, object]
@@ -60,6 +63,30 @@ class Logger(Protocol):
     def warning(self, event: str, **fields: object) -> object: ...
 
     def error(self, event: str, **fields: object) -> object: ...
+
+
+class RecentLines(logging.Handler):
+    """The newest lines as JSON, for who looks at the page or makes a support bundle; nothing that was not logged."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._lines: deque[str] = deque(maxlen=_MOST_RECENT)
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Keep it."""
+        self._lines.append(self.format(record)[:_LONGEST_LINE])
+
+    def text(self) -> str:
+        """Oldest first, a line each."""
+        return "".join(f"{line}\n" for line in self._lines)
+
+
+_RECENT: Final = RecentLines()
+
+
+def recent_lines() -> str:
+    """What this process has logged last, as JSON lines."""
+    return _RECENT.text()
 
 
 def configure(level: str = "info", format: str = "auto", *, stream: TextIO | None = None) -> None:  # noqa: A002
@@ -96,6 +123,17 @@ def configure(level: str = "info", format: str = "auto", *, stream: TextIO | Non
     for old in root.handlers[:]:
         root.removeHandler(old)
     root.addHandler(handler)
+    _RECENT.setFormatter(
+        structlog.stdlib.ProcessorFormatter(
+            foreign_pre_chain=formatter.foreign_pre_chain,
+            processors=[
+                structlog.stdlib.ProcessorFormatter.remove_processors_meta,
+                _exception_without_values,
+                structlog.processors.JSONRenderer(serializer=_to_json),
+            ],
+        )
+    )
+    root.addHandler(_RECENT)
     root.setLevel(threshold)
     # Libraries speak up when something is wrong; psycopg's warnings may repeat a server's text, which may hold values.
     for library in ("asyncio", "aiohttp", "concurrent"):

@@ -34,6 +34,7 @@ from crossfade.telemetry.document import (
     TableEntry,
     iso,
 )
+from crossfade.telemetry.headline import UNSAID, headline
 from crossfade.telemetry.status import copy_entry
 
 _ANSWER_SECONDS: Final = 15.0  # a person waits
@@ -90,6 +91,7 @@ async def read_status(
         schema_version=SCHEMA_VERSION,
         name=workflow,
         at=at,
+        headline=UNSAID,
         phase=target.phase,
         phase_since=iso(target.phase_since.timestamp()) if target.phase_since else None,
         paused=target.paused,
@@ -117,6 +119,7 @@ async def read_status(
         if faults
         else next_steps(document)
     )
+    document["headline"] = headline(document)
     return document
 
 

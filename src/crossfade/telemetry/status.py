@@ -50,6 +50,7 @@ from crossfade.telemetry.document import (
     TableEntry,
     iso,
 )
+from crossfade.telemetry.headline import UNSAID, headline
 from crossfade.telemetry.rates import SmoothedRate, Window
 
 _RATE_WINDOW: Final = 10  # seconds
@@ -247,6 +248,7 @@ class StatusBook:
             schema_version=SCHEMA_VERSION,
             name=self._workflow,
             at=iso(self._clock()),
+            headline=UNSAID,
             phase=self._phase.value,
             phase_since=iso(self._phase_since),
             paused=self._paused,
@@ -276,6 +278,7 @@ class StatusBook:
         )
         document["alerts"] += self._standing(document)
         document["next_steps"] = next_steps(document)
+        document["headline"] = headline(document)
         return document
 
     def _standing(self, document: StatusDocument) -> list[AlertEntry]:

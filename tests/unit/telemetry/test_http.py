@@ -2,27 +2,38 @@
 
 from __future__ import annotations
 
+import asyncio
+import io
+import json
+import re
 import socket
 from collections.abc import AsyncIterator
+from pathlib import Path
 
 import aiohttp
 import pytest
 import pytest_asyncio
 
+from crossfade.catalog import TableName
 from crossfade.events import Connected, LeaderChanged, Phase, PhaseChanged, Recovered
 from crossfade.faults import Misconfigured
+from crossfade.telemetry import http, logs
+from crossfade.telemetry.feed import Feed
 from crossfade.telemetry.http import Address, parse_address, serve
 from crossfade.telemetry.metrics import Metrics
-from crossfade.telemetry.status import StatusBook
+from crossfade.telemetry.status import StatusBook, WatchedTable
 from tests.unit.telemetry.facts import TABLES, failed
 
 
 class Served:
     """A running surface and what feeds it."""
 
-    def __init__(self, client: aiohttp.ClientSession, book: StatusBook, metrics: Metrics, address: Address) -> None:
+    def __init__(
+        self, client: aiohttp.ClientSession, book: StatusBook, metrics: Metrics, feed: Feed, address: Address
+    ) -> None:
         self.client = client
         self.book = book
+        self.feed = feed
         self.metrics = metrics
         self.address = address
         self.is_alive = True
@@ -35,11 +46,13 @@ class Served:
 @pytest_asyncio.fixture
 async def served() -> AsyncIterator[Served]:
     book, metrics = StatusBook("shop", TABLES), Metrics("shop", TABLES)
+    feed = Feed(book)
+    feed.tick()
     async with aiohttp.ClientSession() as client:
         holder: list[Served] = []
-        async with serve("127.0.0.1:0", book, metrics, is_alive=lambda: holder[0].is_alive) as address:
+        async with serve("127.0.0.1:0", book, metrics, feed, is_alive=lambda: holder[0].is_alive) as address:
             assert address is not None
-            holder.append(Served(client, book, metrics, address))
+            holder.append(Served(client, book, metrics, feed, address))
             yield holder[0]
 
 
@@ -106,13 +119,29 @@ async def test_status_is_the_book_s_document(served: Served) -> None:
 
 @pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "PATCH"])
 async def test_nothing_can_be_changed(served: Served, method: str) -> None:
-    for path in ("/livez", "/readyz", "/metrics", "/api/v1/status"):
+    for path in (
+        "/livez",
+        "/readyz",
+        "/metrics",
+        "/api/v1/status",
+        "/api/v1/events",
+        "/api/v1/log",
+        "/",
+        "/page/app.js",
+    ):
         assert (await served.ask(path, method))[0] == 405
 
 
 async def test_unknown_paths_are_not_found(served: Served) -> None:
-    for path in ("/", "/api/v1/events", "/../etc/passwd"):
-        assert (await served.ask(path))[0] == 404
+    for path in (
+        "/page/",
+        "/page/nothing.js",
+        "/page/..%2Fhttp.py",
+        "/page/%2E%2E/http.py",
+        "/../etc/passwd",
+        "/index.html",
+    ):
+        assert (await served.ask(path))[0] == 404, path
 
 
 async def test_a_browser_tricked_by_dns_is_turned_away(served: Served) -> None:
@@ -124,7 +153,7 @@ async def test_a_browser_tricked_by_dns_is_turned_away(served: Served) -> None:
 
 async def test_bound_to_the_network_any_name_is_served() -> None:
     book, metrics = StatusBook("shop"), Metrics("shop")
-    async with serve("0.0.0.0:0", book, metrics) as address, aiohttp.ClientSession() as client:
+    async with serve("0.0.0.0:0", book, metrics, Feed(book)) as address, aiohttp.ClientSession() as client:
         assert address is not None
         url = f"http://127.0.0.1:{address.port}/livez"
         async with client.get(url, headers={"Host": "crossfade.internal"}) as response:
@@ -142,12 +171,13 @@ async def test_headers_protect_and_tell_nothing(served: Served) -> None:
 
 async def test_a_taken_port_is_a_clear_misconfiguration(served: Served) -> None:
     with pytest.raises(Misconfigured, match="Cannot listen there"):
-        async with serve(str(served.address), served.book, served.metrics):
+        async with serve(str(served.address), served.book, served.metrics, served.feed):
             pass
 
 
 async def test_an_empty_address_serves_nothing() -> None:
-    async with serve("", StatusBook("shop"), Metrics("shop")) as address:
+    book = StatusBook("shop")
+    async with serve("", book, Metrics("shop"), Feed(book)) as address:
         assert address is None
 
 
@@ -160,3 +190,140 @@ def test_addresses() -> None:
     for wrong in ("9810", "host", "host:99999", "::1:9810", "host:port"):
         with pytest.raises(Misconfigured):
             parse_address(wrong)
+
+
+# -- the live page
+
+
+async def test_the_page_is_served_with_a_policy_that_lets_nothing_else_in(served: Served) -> None:
+    status, text, response = await served.ask("/")
+    assert status == 200
+    assert response.headers["Content-Type"] == "text/html; charset=utf-8"
+    policy = response.headers["Content-Security-Policy"]
+    assert "default-src 'self'" in policy
+    assert "unsafe" not in policy
+    assert "frame-ancestors 'none'" in policy
+    assert response.headers["X-Content-Type-Options"] == "nosniff"
+    assert response.headers["X-Frame-Options"] == "DENY"
+    assert '<script type="module" src="page/app.js">' in text
+
+
+async def test_all_the_page_names_is_served_from_here(served: Served) -> None:
+    folder = Path(http.__file__).parent / "page"
+    sources = {path.name: path.read_text() for path in folder.iterdir()}
+    html = sources["index.html"]
+    assert not re.search(r"<script(?![^>]*src=)|<style|\sstyle=|\son[a-z]+=|javascript:", html)
+    named = set(re.findall(r'(?:src|href)="(?!#)([^"]+)"', html))
+    named |= {f"page/{name}" for text in sources.values() for name in re.findall(r"from '\./([^']+)'", text)}
+    assert {"page/app.js", "page/style.css", "page/plot.js"} <= named
+    for path in sorted(named):
+        status, _, _ = await served.ask(f"/{path}")
+        assert status == 200, path
+    for name, text in sources.items():  # nothing from elsewhere, nothing that makes markup of what a database said
+        assert not re.search(r"https?://(?!www\.w3\.org/2000/svg)", text), name
+        assert not re.search(r"innerHTML|outerHTML|insertAdjacentHTML|document\.write|\beval\(|new Function", text), (
+            name
+        )
+    assert {f"page/{name}" for name in sources} - named == {"page/index.html"}  # nothing lies there unused
+
+
+@pytest.mark.parametrize(
+    ("path", "type_"),
+    [("/page/app.js", "text/javascript"), ("/page/style.css", "text/css"), ("/page/icon.svg", "image/svg+xml")],
+)
+async def test_files_of_the_page_are_asked_for_again_and_sent_once(served: Served, path: str, type_: str) -> None:
+    status, text, response = await served.ask(path)
+    assert status == 200
+    assert response.headers["Content-Type"].startswith(type_)
+    assert response.headers["Cache-Control"] == "no-cache"
+    tag = response.headers["ETag"]
+    status, text, response = await served.ask(path, **{"If-None-Match": f'"other", W/{tag}'})
+    assert (status, text) == (304, "")
+    assert response.headers["ETag"] == tag
+    assert (await served.ask(path, **{"If-None-Match": '"other"'}))[0] == 200
+
+
+async def _line(response: aiohttp.ClientResponse, word: bytes) -> bytes:
+    """Up to the next line that begins with this."""
+    async with asyncio.timeout(10):
+        while True:
+            line = await response.content.readline()
+            assert line, "it ended"
+            if line.startswith(word):
+                return line
+
+
+async def test_events_come_until_the_daemon_stops(served: Served) -> None:
+    async with served.client.get(f"http://{served.address}/api/v1/events") as response:
+        assert response.status == 200
+        assert response.headers["Content-Type"] == "text/event-stream; charset=utf-8"
+        assert response.headers["Cache-Control"] == "no-store"
+        assert response.headers["X-Accel-Buffering"] == "no"
+        assert await _line(response, b"retry: ") == b"retry: 1000\n"
+        assert await _line(response, b"event: ") == b"event: history\n"
+        identity = (await _line(response, b"id: ")).decode().removeprefix("id: ").strip()
+        assert await _line(response, b"event: ") == b"event: status\n"
+        served.feed.tick()
+        assert await _line(response, b"event: ") == b"event: point\n"
+        served.feed.close()
+        assert await _line(response, b"event: goodbye") == b"event: goodbye\n"
+        async with asyncio.timeout(10):
+            assert (await response.content.read()).endswith(b"\n\n")  # and the line is closed
+    headers = {"Last-Event-ID": identity}
+    async with served.client.get(f"http://{served.address}/api/v1/events", headers=headers) as response:
+        assert await _line(response, b"event: ") == b"event: point\n"
+
+
+async def test_only_so_many_follow_at_a_time(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(http, "_MOST_FOLLOWERS", 2)
+    url = f"http://{served.address}/api/v1/events"
+    async with served.client.get(url) as first, served.client.get(url) as second:
+        assert (first.status, second.status) == (200, 200)
+        async with served.client.get(url) as third:
+            assert third.status == 503
+            assert third.headers["Retry-After"]
+        first.close()
+        status = 503
+        async with asyncio.timeout(10):
+            while status == 503:  # the next thing sent finds out that it is gone
+                served.feed.tick()
+                async with served.client.get(url) as third:
+                    status = third.status
+        assert status == 200
+
+
+async def test_who_takes_nothing_is_let_go(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(http, "_SEND_SECONDS", 0.2)
+    monkeypatch.setattr(http, "_MOST_FOLLOWERS", 1)
+    many = [WatchedTable(TableName("public", f"t{n}"), TableName("app", f"t{n}")) for n in range(20_000)]
+    served.book.watch(many)  # megabytes: more than any buffer on the way holds
+    served.feed.tick()
+    reader, writer = await asyncio.open_connection(served.address.host, served.address.port, limit=1024)
+    writer.write(b"GET /api/v1/events HTTP/1.1\r\nHost: localhost\r\n\r\n")
+    assert (await reader.readline()).startswith(b"HTTP/1.1 200")
+    status = 503
+    async with asyncio.timeout(30):
+        while status == 503:
+            async with served.client.get(f"http://{served.address}/api/v1/events") as other:
+                status = other.status
+    assert status == 200
+    writer.close()
+
+
+@pytest.mark.parametrize(
+    ("site", "status"), [("cross-site", 403), ("same-site", 403), ("same-origin", 200), ("none", 200)]
+)
+async def test_another_site_cannot_take_the_places(served: Served, site: str, status: int) -> None:
+    url = f"http://{served.address}/api/v1/events"
+    async with served.client.get(url, headers={"Sec-Fetch-Site": site}) as response:
+        assert response.status == status
+
+
+async def test_what_was_logged_last_can_be_read(served: Served) -> None:
+    logs.configure("info", "console", stream=io.StringIO())
+    logs.logger("shop").warning("something odd", table="public.users")
+    status, text, response = await served.ask("/api/v1/log")
+    assert status == 200
+    assert response.headers["Content-Type"].startswith("text/plain")
+    last = json.loads(text.splitlines()[-1])
+    assert (last["event"], last["level"], last["table"]) == ("something odd", "warning", "public.users")

@@ -1,7 +1,7 @@
 """A real browser without a screen: Debian's Chromium, driven by its ChromeDriver over the W3C WebDriver protocol.
 
-The protocol is plain JSON over HTTP, so aiohttp is all it takes. Knows no page. Whatever a page writes to its console is
-kept, and so is every violation of a content security policy (Chromium writes those there as well).
+The protocol is plain JSON over HTTP, so aiohttp is all it takes. Knows no page. Whatever a page writes to its console
+is kept, and so is every violation of a content security policy (Chromium writes those there as well).
 
 W3C: webdriver. ChromeDriver: capabilities ("goog:chromeOptions", "goog:loggingPrefs").
 """

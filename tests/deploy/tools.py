@@ -1,8 +1,8 @@
 """Programs that the tests of what is deployed need and a machine may not have: found, or unpacked beside the tests.
 
-An environment variable names one, else it is looked for on PATH, else its Debian package is unpacked (not installed) into
-.servers/, with what it needs and the machine has not. Where even that is impossible the test is skipped, with the reason.
-Refuses to change the machine.
+An environment variable names one, else it is looked for on PATH, else its Debian package is unpacked (not installed)
+into .servers/, with what it needs and the machine has not. Where even that is impossible the test is skipped, with the
+reason. Refuses to change the machine.
 """
 
 from __future__ import annotations

@@ -7,6 +7,7 @@ to know what to do about it (`next_steps` says that). The invariants: the worst 
 
 from __future__ import annotations
 
+import re
 from typing import Final
 
 from crossfade.telemetry.amounts import duration, size
@@ -22,6 +23,8 @@ UNSAID: Final = HeadlineEntry(level=WORKING, text="")  # while a document is put
 # Below this the target follows as it should; above the second somebody should know. The alert rules say it likewise.
 _FOLLOWING_SECONDS: Final = 5.0
 _LAG_WARNING_SECONDS: Final = 60.0
+
+_SENTENCE_END: Final = re.compile(r"(?<=[.!?]) (?=[A-Z])")
 
 _PAUSED: Final = {
     "operator": "Paused by an operator",
@@ -54,8 +57,9 @@ def _said(document: StatusDocument) -> tuple[str, str]:
     if error is not None:
         if error["is_transient"]:
             again = _again(error["retry_in_seconds"])
-            return WARNING, f"Not working since {_clock(error['since'])} UTC, and trying again{again}: {error['text']}"
-        return ERROR, f"Failed, somebody must act: {error['text']}"
+            since = _clock(error["since"])
+            return WARNING, f"Not working since {since} UTC, and trying again{again}: {_first_sentence(error['text'])}"
+        return ERROR, f"Failed, somebody must act: {_first_sentence(error['text'])}"
     if document["phase"] == "failed":
         return ERROR, "Failed, somebody must act; the daemon's log says why."
     if document["paused"] is not None:
@@ -123,6 +127,11 @@ def _again(seconds: float | None) -> str:
 def _clock(moment: str) -> str:
     """03:12:44 of an ISO time."""
     return moment[11:19]
+
+
+def _first_sentence(text: str) -> str:
+    """What happened, without what it means and what to do: those stand below it. No list of findings, either."""
+    return _SENTENCE_END.split(text.partition("\n")[0], maxsplit=1)[0]
 
 
 def _uncapitalised(text: str) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from crossfade.events import (
+    Failed,
     LagMeasured,
     LeaderChanged,
     Note,
@@ -87,6 +88,9 @@ def test_an_error_comes_first(book: StatusBook) -> None:
     level, text = said(book.document())
     assert level == "error"
     assert text == "Failed, somebody must act: public.users: A unique key was violated."
+    long = "source: 2 findings of `check` stand in the way. Mend v1.5 first. Then go on.\n  - one\n  - two"
+    book.observe(Failed("setup", long, "", False, None))
+    assert said(book.document())[1].endswith("act: source: 2 findings of `check` stand in the way.")
     book.observe(Recovered())
     book.observe(Paused(None))
     book.observe(PhaseChanged(Phase.STREAMING))

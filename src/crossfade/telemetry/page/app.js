@@ -23,6 +23,7 @@ const plots = [
     seconds: KEPT,
     ofSeconds: true,
     clock,
+    empty: 'Not measured yet: lag begins when the copy is done.',
   }),
   new Plot(find('plot-rate'), {
     title: 'Throughput',
@@ -34,6 +35,7 @@ const plots = [
     least: 10,
     seconds: KEPT,
     clock,
+    empty: 'Nothing known yet.',
   }),
 ];
 

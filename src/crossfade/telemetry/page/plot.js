@@ -66,8 +66,8 @@ function element(name, attributes = {}, parent = null) {
 
 export class Plot {
   // `series`: [{key, label, name}], `name` a class that has a colour. `tell` makes a value of it words.
-  constructor(figure, { title, series, tell, least, seconds, ofSeconds = false, clock }) {
-    Object.assign(this, { title, series, tell, least, seconds, ofSeconds, clock });
+  constructor(figure, { title, series, tell, least, seconds, ofSeconds = false, clock, empty }) {
+    Object.assign(this, { title, series, tell, least, seconds, ofSeconds, clock, empty });
     this.points = [];
     this.now = 0;
     this.pointer = null;
@@ -83,6 +83,7 @@ export class Plot {
     this.grid = element('g', { class: 'grid', 'aria-hidden': 'true' }, this.svg);
     this.areas = series.map(({ name }) => element('path', { class: `area ${name}` }, this.svg));
     this.lines = series.map(({ name }) => element('path', { class: `line ${name}` }, this.svg));
+    this.nothing = element('text', { class: 'nothing', 'text-anchor': 'middle', y: HEIGHT / 2 - 8 }, this.svg);
     this.cross = element('line', { class: 'cross', visibility: 'hidden' }, this.svg);
     figure.append(this.svg);
     this.svg.addEventListener('pointermove', (event) => {
@@ -122,6 +123,9 @@ export class Plot {
       this.lines[at].setAttribute('d', d);
       this.areas[at].setAttribute('d', at === 0 ? area(d, bottom) : '');
     });
+    const known = this.series.some(({ key }) => seen.some((point) => (point[key] ?? null) !== null));
+    this.nothing.textContent = known ? '' : this.empty;
+    this.nothing.setAttribute('x', (EDGE.left + right) / 2);
     this.named(seen);
     this.point();
   }
@@ -138,7 +142,7 @@ export class Plot {
     for (let minute = 0; minute <= minutes; minute += every) {
       const x = this.x(this.now - minute * 60);
       const anchor = minute === 0 ? 'end' : 'middle';
-      const text = minute === 0 ? 'now' : `${minute} min`;
+      const text = minute === 0 ? 'now' : `-${minute} min`;
       element('text', { x, y: bottom + 16, 'text-anchor': anchor }, this.grid).textContent = text;
     }
   }

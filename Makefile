@@ -26,7 +26,7 @@ MODES   ?= exact tiny huge text sets
 EXAMPLES ?= 5000
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test test-unit test-matrix test-modes agree native chaos memory tpcb bench lint format sql schema clean
+.PHONY: help venv demo test test-unit test-matrix test-modes agree native chaos memory tpcb bench lint format sql schema dashboards stack test-deploy clean
 
 help: ## this list
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' Makefile
@@ -105,6 +105,15 @@ sql: $(STAMP) ## write deploy/sql/state.sql anew from the daemon's own schema
 
 schema: $(STAMP) ## write docs/schema anew: both files' JSON Schemas, for editors
 	$(BIN)/python -m tests.schemas
+
+dashboards: $(STAMP) ## write deploy/grafana anew, from tests/dashboards
+	$(BIN)/python -m tests.dashboards
+
+stack: $(STAMP) ## databases, live writes, crossfade, Prometheus and Alertmanager, until Ctrl-C: ARGS="--rows 100000"
+	@$(BIN)/python -m tests.deploy.stack $(ARGS)
+
+test-deploy: $(STAMP) ## what takes downloads or minutes: dashboards and alerts on a real Prometheus, packaging
+	$(BIN)/python -m pytest tests/deploy
 
 clean: ## remove what these commands made
 	rm -rf $(VENV) .servers build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache src/*.egg-info src/crossfade/wire/*.so src/crossfade/wire/*.c

@@ -25,7 +25,7 @@ _MODULE: Final = (sys.executable, "-m", "crossfade.cli.main")
 _STOP_SECONDS: Final = 30.0  # the shipped configuration's own deadline is 20
 _TAIL: Final = 25
 # Holds the read end of a pipe of ours: it reads on when we are gone, by whatever cause, and ends the daemon.
-_WATCHER: Final = 'read -r word; [ "$word" = done ] || kill -KILL "$1" 2>/dev/null'
+WATCHER: Final = 'read -r word; [ "$word" = done ] || kill -KILL "$1" 2>/dev/null'
 
 
 class DemoFailed(Fault):
@@ -57,7 +57,7 @@ class Daemon:
                 start_new_session=True,  # Ctrl-C is for us; we stop it in our own order
             )
         self._watcher = await asyncio.create_subprocess_exec(
-            *("/bin/sh", "-c", _WATCHER, "crossfade-demo-watcher", str(self._process.pid)),
+            *("/bin/sh", "-c", WATCHER, "crossfade-demo-watcher", str(self._process.pid)),
             stdin=subprocess.PIPE,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,

@@ -15,17 +15,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-import psycopg
-from psycopg import sql
-
-from crossfade.demo.schemas import load_app, load_legacy
-from crossfade.demo.scripts import CONFIG, role_script
+from crossfade.demo import furnish as making
+from crossfade.demo.scripts import CONFIG
 from crossfade.demo.servers import Server, embedded, start_together
 
 DBNAME: Final = "shop"
 ROLE: Final = "crossfade"
 OWNER: Final = "shop"  # of the legacy tables; the application logs in as it
-_PUBLICATION: Final = "crossfade"
 # Names that would change what crossfade reads: only what we say here counts.
 _FOREIGN: Final = ("CROSSFADE_", "PG")
 _ALSO_FOREIGN: Final = frozenset({"CREDENTIALS_DIRECTORY", "NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID"})
@@ -56,6 +52,17 @@ class Stage:
     def application_dsn(self) -> str:
         """The legacy application's way to its database."""
         return self.legacy.dsn(DBNAME, OWNER, self.owner_password)
+
+    @property
+    def shop(self) -> making.Shop:
+        """What the two servers shall hold."""
+        return making.Shop(
+            source_admin=self.legacy.dsn(),
+            target_admin=self.new.dsn(),
+            application=self.application_dsn,
+            source=self.source_dsn,
+            target=self.target_dsn,
+        )
 
     @property
     def judge_dsns(self) -> tuple[str, str]:
@@ -111,34 +118,7 @@ def set_up() -> Stage:
 
 def furnish(stage: Stage, *, rows: int) -> None:
     """Create both schemas, the legacy one with about `rows` rows, and what a DBA prepares. Blocks for some seconds."""
-    for server in (stage.legacy, stage.new):
-        with psycopg.connect(server.dsn(), autocommit=True) as admin:
-            _make_role(admin, OWNER, stage.owner_password)
-            _make_role(admin, ROLE, stage.password)
-            admin.execute(sql.SQL("CREATE DATABASE {} OWNER {}").format(sql.Identifier(DBNAME), sql.Identifier(OWNER)))
-        with psycopg.connect(server.dsn(DBNAME), autocommit=True) as admin:
-            admin.execute(sql.SQL("ALTER SCHEMA public OWNER TO {}").format(sql.Identifier(OWNER)))
-    load_legacy(stage.application_dsn, rows=rows)
-    load_app(stage.new.dsn(DBNAME, OWNER, stage.owner_password))
-    grant(stage)
-
-
-def grant(stage: Stage) -> None:
-    """Run deploy/sql as a DBA would: roles, the publications, the right to set session_replication_role."""
-    with psycopg.connect(stage.legacy.dsn(DBNAME), autocommit=True) as admin:
-        admin.execute(role_script("source-role.sql", role=ROLE, schema="public", DBNAME=DBNAME).encode())
-        admin.execute(
-            role_script(
-                "publication.sql", publication=_PUBLICATION, append_publication=f"{_PUBLICATION}_append"
-            ).encode()
-        )
-    with psycopg.connect(stage.new.dsn(DBNAME), autocommit=True) as admin:
-        admin.execute(role_script("target-role.sql", role=ROLE, schema="app", DBNAME=DBNAME).encode())
-        admin.execute(role_script("target-replica-role.sql", role=ROLE).encode())
-
-
-def _make_role(admin: psycopg.Connection[tuple[object, ...]], name: str, password: str) -> None:
-    admin.execute(sql.SQL("CREATE ROLE {} LOGIN PASSWORD {}").format(sql.Identifier(name), sql.Literal(password)))
+    making.furnish(stage.shop, rows=rows)
 
 
 def _free_port() -> int:

@@ -294,6 +294,9 @@ class Metrics:
         self.queue_bytes = gauge("queue_bytes", "Bytes between reader and applier.", stream)
         self.queue_limit = gauge("queue_limit_bytes", "Where the reader waits for the applier.", stream)
         self.copy_tables = gauge("copy_tables", "Tables of the initial copy by state.", (*flow, "state"))
+        self.copy_progress = gauge(
+            "copy_progress_ratio", "Rows on the target of those to copy, by statistics; 1: every table is done.", flow
+        )
         self.copy_rows_estimated = gauge("copy_rows_estimated", "Rows to copy, by statistics.", (*flow, "table"))
         self.copy_rows = counter("copy_rows", "Rows copied, attempts started over included.", (*flow, "table"))
         self.copy_bytes = counter("copy_bytes", "Bytes copied, attempts started over included.", (*flow, "table"))
@@ -361,6 +364,7 @@ class Metrics:
         self._queue_bytes = self.queue_bytes.labels(*stream)
         self._queue_limit = _Absent(self.queue_limit, *stream)
         self._copy_tables = {state: self.copy_tables.labels(flow, state) for state in COPY_STATES}
+        self._copy_progress = _Absent(self.copy_progress, flow)
         self._copy_chunk = self.copy_chunk.labels(flow)
         self._ids = {result: self.idmap_lookups.labels(flow, result) for result in ("hit", "miss", "created")}
         for component in COMPONENTS:
@@ -473,6 +477,19 @@ class Metrics:
             counts[copy.state] = counts.get(copy.state, 0) + 1
         for state, child in self._copy_tables.items():
             child.set(counts[state])
+        self._copy_progress.set(self._copied())
+
+    def _copied(self) -> float | None:
+        """How much of the copy is on the target, finished tables included; as the status reckons its percent."""
+        copies = self._copies.values()
+        unfinished = [copy for copy in copies if copy.state != "done"]
+        if not copies:
+            return None
+        if not unfinished:
+            return 1.0
+        rows = sum(copy.rows for copy in copies)
+        remaining = sum(max(0, self._estimates.get(copy.target, 0) - copy.rows) for copy in unfinished)
+        return min(0.999, rows / (rows + remaining)) if rows + remaining else 0.0
 
     def _observe_failed(self, event: Failed) -> None:
         component = event.component if event.component in COMPONENTS else "runtime"

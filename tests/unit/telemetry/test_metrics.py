@@ -230,6 +230,17 @@ def test_copy_counts_work_and_not_what_an_earlier_process_did(metrics: Metrics, 
     assert value(metrics, "copy_chunk_duration_seconds_sum", **FLOW) == 7
 
 
+def test_the_copy_s_progress_is_that_of_rows_and_whole_only_when_the_last_table_is_done(metrics: Metrics) -> None:
+    assert value(metrics, "copy_progress_ratio", **FLOW) == 0
+    metrics.observe(copied("done", 500, source=ORDERS, target=APP_ORDERS))  # by an earlier process: it is there
+    metrics.observe(copied("running", 250))
+    assert value(metrics, "copy_progress_ratio", **FLOW) == pytest.approx(750 / 1500)
+    metrics.observe(copied("running", 5000))  # statistics were stale
+    assert value(metrics, "copy_progress_ratio", **FLOW) == 0.999
+    metrics.observe(copied("done", 5000))
+    assert value(metrics, "copy_progress_ratio", **FLOW) == 1
+
+
 def test_errors_by_component_and_class_never_by_text(metrics: Metrics) -> None:
     metrics.observe(failed("apply", sqlstate="23505"))
     metrics.observe(failed("source", sqlstate="", retry_in=None))

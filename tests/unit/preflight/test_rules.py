@@ -97,7 +97,7 @@ def test_what_is_wrong_with_the_source(facts: SourceFacts, name: str, severity: 
     "facts",
     [
         source(server=server(170008)),
-        source(server=server(150014)),
+        source(server=server(150016)),
         source(server=server(encoding="LATIN1")),
         source(server=server(output_plugin_libraries="pgoutput, test_decoding")),
         source(server=server(wal_sender_timeout="0")),

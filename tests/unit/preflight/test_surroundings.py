@@ -8,8 +8,8 @@ import pytest
 
 from crossfade.findings import Severity
 from crossfade.mapping.plan import Plan
-from crossfade.preflight import disk, layouts, leftovers, types, zones
-from crossfade.preflight.minors import KNOWN, first_good, known_faults
+from crossfade.preflight import disk, layouts, leftovers, servers, types, zones
+from crossfade.preflight.minors import KNOWN, KnownFault, first_good, known_faults
 from crossfade.preflight.natures import (
     DatabaseCollation,
     PartitionedRoot,
@@ -22,7 +22,7 @@ from crossfade.preflight.natures import (
 from crossfade.preflight.remarks import Remark, Side
 from crossfade.wire.zones import Zone
 from tests.unit.mapping.builders import compiled, name, table
-from tests.unit.preflight.build import names, only, server
+from tests.unit.preflight.build import names, only, server, source
 
 COLLATION = DatabaseCollation("en_US.UTF-8", "c", "2.36", "2.36")
 SOURCE = SourceNatures(
@@ -88,11 +88,37 @@ def test_a_server_that_agrees_is_not_mentioned_and_one_that_differs_is_told_from
 
 @pytest.mark.parametrize(
     ("version", "found", "good"),
-    [(180002, 0, 2), (180001, 2, 2), (170005, 5, 8), (170001, 6, 8), (170007, 2, 8), (150013, 2, 14), (150014, 0, 14)],
-)
+    [
+        (180002, 0, 2), (180001, 2, 2), (170008, 0, 8), (170007, 2, 8), (170005, 7, 8), (170004, 7, 8), (170001, 8, 8),
+        (160003, 10, 12), (150015, 2, 16), (150016, 0, 16), (150013, 6, 16), (140020, 2, 21), (140012, 8, 21),
+        (130022, 0, 22), (130015, 6, 22), (130021, 4, 22), (190000, 0, 0),
+    ],
+)  # fmt: skip
 def test_B15_minor_versions_and_what_they_lack(version: int, found: int, good: int) -> None:
     assert len(known_faults(version)) == found
     assert first_good(version) == good
+
+
+@pytest.mark.parametrize("fault", KNOWN, ids=lambda fault: fault.what[:40])
+def test_B15_each_fault_is_told_until_its_mending(fault: KnownFault) -> None:
+    for major, mended in fault.mended_in.items():
+        first = fault.since.get(major, 0)
+        assert fault in known_faults(major * 10_000 + first)
+        assert fault in known_faults(major * 10_000 + mended - 1)
+        assert fault not in known_faults(major * 10_000 + mended)
+        assert first == 0 or fault not in known_faults(major * 10_000 + first - 1)
+        (said,) = [
+            each.finding.sentence
+            for each in servers.source(source(server=server(major * 10_000 + mended - 1)))
+            if each.finding.name == "known_bad_minor"
+        ]
+        assert f"{fault.what} ({fault.page})" in said
+
+
+def test_B15_a_fault_that_a_minor_version_brought() -> None:
+    (brought,) = [fault for fault in KNOWN if fault.since]
+    assert brought.since.keys() == brought.mended_in.keys()
+    assert all(first < brought.mended_in[major] for major, first in brought.since.items())
 
 
 def test_B15_every_fault_names_its_source() -> None:

@@ -13,6 +13,7 @@ import orjson
 from rich.console import Console
 from rich.text import Text
 
+from crossfade.preflight.data.back import Back
 from crossfade.preflight.data.look import Looked
 from crossfade.preflight.explain import Explained
 
@@ -88,6 +89,7 @@ def explanation_document(explained: Sequence[Explained]) -> bytes:
                             "words": column.words,
                             "sql": column.sql,
                             "notes": list(column.notes),
+                            "back": None if column.back is None else _back(column.back),
                         }
                         for column in each.columns
                     ],
@@ -99,6 +101,12 @@ def explanation_document(explained: Sequence[Explained]) -> bytes:
         },
         option=orjson.OPT_INDENT_2,
     )
+
+
+def _back(back: Back) -> dict[str, object]:
+    """`sql` is over the target's row `t`; null where there is no way back, or none in SQL."""
+    value = back.value.as_string() if back.value is not None else None
+    return {"column": back.column, "words": back.words, "sql": value}
 
 
 def print_explained(console: Console, explained: Sequence[Explained]) -> None:
@@ -115,6 +123,10 @@ def print_explained(console: Console, explained: Sequence[Explained]) -> None:
                 console.print(Text(f"      {column.sql}", style="green"))
             for note in column.notes:
                 console.print(Text(f"      {note}", style="yellow"))
+            if column.back is not None:
+                console.print(Text(f"      back to {column.back.column}: {column.back.words}"))
+                if column.back.value is not None:
+                    console.print(Text(f"      {column.back.value.as_string()}", style="green"))
         if each.left_behind:
             console.print(Text("\n  Left behind on the source"))
             for name, why in each.left_behind:

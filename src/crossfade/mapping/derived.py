@@ -41,3 +41,11 @@ class Expression:
     def names(self) -> frozenset[str]:
         """The source columns it reads."""
         return frozenset(each.source.name for each in self.inputs)
+
+    def gives_back(self, target: str) -> str | None:
+        """The source column that `down` is the value of: the one that is read, or of several the one that has the
+        target column's name. None where that cannot be told."""
+        names = self.names
+        if len(names) == 1:
+            return next(iter(names))
+        return target if target in names else None

@@ -32,19 +32,23 @@ _TEXT_OID: Final = 25
 class Question:
     """One expression over the columns of `over` (of the source, or of the target for a way back).
 
-    `target` and `column` are what it is to be assigned to; a condition has no column, a way back no table.
+    `target` and `column` are what it is to be assigned to; a condition has no column, a way back no table: it may be
+    the value of one of the source columns in `gives`.
     """
 
     over: TableName
     sql: str
     target: TableName | None
     column: str
+    gives: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
     """`problem` is a sentence, '' when the server takes the expression. `inputs` are the columns it reads, `texts` the
     columns whose types the target does not know, `volatile` a function that may give anything each time it is asked.
+    Of a way back, `result` is its type, `unfit` says in the server's words why it is no value of a source column, and
+    `narrowed` are those that may round, cut or refuse it.
     """
 
     problem: str = ""
@@ -53,14 +57,18 @@ class Answer:
     volatile: str = ""
     is_portable: bool = False
     cannot_fail: bool = False
+    result: str = ""
+    unfit: Mapping[str, str] = field(default_factory=dict)
+    narrowed: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """A question with the columns it is about."""
+    """A question with the columns it is about, and those that `Question.gives` names."""
 
     question: Question
     columns: tuple[Column, ...]
+    gives: tuple[Column, ...] = ()
 
 
 Answers = Mapping[Question, Answer]
@@ -79,7 +87,9 @@ def questions(spec: Spec, source: Catalog, target: Catalog) -> list[Asked]:
             if isinstance(entry.rule, Sql):
                 found.append(Asked(_up(pair, name, entry.rule), columns))
                 if entry.rule.down is not None:
-                    found.append(Asked(_down(pair, entry.rule.down), pair.target.columns))
+                    way_back = _down(pair, entry.rule)
+                    given = tuple(column for column in columns if column.name in way_back.gives)
+                    found.append(Asked(way_back, pair.target.columns, given))
     return [asked for asked in found if not problem_of(asked.question.sql)]
 
 
@@ -93,8 +103,11 @@ def _up(pair: Pair, name: str, rule: Sql) -> Question:
     return Question(pair.source.name, rule.up, pair.target.name, name)
 
 
-def _down(pair: Pair, text: str) -> Question:
-    return Question(pair.target.name, text, None, "")
+def _down(pair: Pair, rule: Sql) -> Question:
+    assert rule.down is not None
+    words = words_of(rule.up)
+    given = tuple(column.name for column in published_columns(pair.source) if column.name in words)
+    return Question(pair.target.name, rule.down, None, "", given)
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,7 +132,7 @@ class Expressions:
         if found is None:
             return None
         if rule.down is not None:
-            self._check_down(pair, rule.down, place, target.name, collect)
+            self._check_down(pair, rule, found, place, target.name, collect)
         wide = _unsent(pair, found)
         if wide and len(found.inputs) > 1:
             collect.error(
@@ -220,13 +233,37 @@ class Expressions:
                 f"Nothing to do where such values stay under 2,000 bytes. {full}",
             )
 
-    def _check_down(self, pair: Pair, text: str, place: Place, name: str, collect: Collector) -> None:
-        problem = problem_of(text)
+    def _check_down(self, pair: Pair, rule: Sql, up: Expression, place: Place, name: str, collect: Collector) -> None:
+        problem = problem_of(rule.down or "")
+        answer = Answer()
         if problem:
             problem = f"it {problem}."
         else:
-            answer = self._answer(_down(pair, text))
+            answer = self._answer(_down(pair, rule))
             problem = answer.problem or (f"{answer.volatile} is volatile." if answer.volatile else "")
+        given = up.gives_back(name)
+        column = pair.source.column(given) if given is not None else None
+        if column is None:
+            collect.warning(
+                "down_unclear",
+                place,
+                f"{name}: down: up reads {', '.join(sorted(up.names))}; which of them down is the value of cannot be "
+                "told, and going back fills none of them.",
+                "Compute the target column from one column of the source, or leave 'down' out.",
+            )
+        elif not problem and column.name in answer.unfit:
+            problem = (
+                f"it is {answer.result}, and goes back to {pair.source.name}.{column.name}, which is "
+                f"{column.type_name}; the target says: {answer.unfit[column.name]}."
+            )
+        elif not problem and column.name in answer.narrowed:
+            collect.warning(
+                "down_narrowed",
+                place,
+                f"{name}: down: it is {answer.result}, and goes back to {pair.source.name}.{column.name}, which is "
+                f"{column.type_name}: a value that does not fit would be rounded or refused then.",
+                f"Cast it to {column.type_name}, if that is what is meant.",
+            )
         if problem:
             collect.error(
                 "expression_refused",

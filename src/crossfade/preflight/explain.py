@@ -14,6 +14,7 @@ from psycopg import sql
 from crossfade.catalog import Catalog, Column, Table, TableName
 from crossfade.mapping.plan import OnMissing, OnTruncate, Plan, TablePlan
 from crossfade.preflight.data.asked import inputs
+from crossfade.preflight.data.back import Back, way_back
 from crossfade.preflight.data.computed import as_written
 from crossfade.preflight.data.effect import Effect
 from crossfade.preflight.data.effects import effect
@@ -22,7 +23,8 @@ from crossfade.preflight.data.fits import Ground
 
 @dataclass(frozen=True, slots=True)
 class FedColumn:
-    """A column of the target table. `sources` are the source's columns it is made of, `sql` how (None: not by us)."""
+    """A column of the target table. `sources` are the source's columns it is made of, `sql` how (None: not by us), and
+    `back` what one of them would be given on the way back (None: nothing)."""
 
     name: str
     type: str
@@ -30,6 +32,7 @@ class FedColumn:
     words: str
     sql: str | None
     notes: tuple[str, ...]
+    back: Back | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,13 +73,14 @@ def _explained(table: TablePlan, plan: Plan, source: Table, target: Table, groun
     columns: list[FedColumn] = []
     for column in sorted(target.columns, key=lambda column: column.number):
         if column.name in fed:
-            columns.append(_fed(column, effects[column.name], inputs(fed[column.name])))
+            back = way_back(fed[column.name], plan.keyspaces)
+            columns.append(_fed(column, effects[column.name], inputs(fed[column.name]), back))
         else:
             columns.append(FedColumn(column.name, column.type_name, (), _unfed(column), None, ()))
     return Explained(
         target=table.target,
         source=table.source,
-        rows=_rows(table),
+        rows=_rows(table, is_pushed=table.source in plan.row_filters),
         keys=_keys(table),
         columns=tuple(columns),
         left_behind=tuple(_left_behind(table, source, [each for each in plan.tables if each.source == source.name])),
@@ -84,11 +88,11 @@ def _explained(table: TablePlan, plan: Plan, source: Table, target: Table, groun
     )
 
 
-def _fed(column: Column, found: Effect, sources: tuple[str, ...]) -> FedColumn:
+def _fed(column: Column, found: Effect, sources: tuple[str, ...], back: Back | None) -> FedColumn:
     notes = [f"refused by the target: values {misfit.words}" for misfit in found.misfits]
     if column.not_null and found.may_be_null:
         notes.append("refused by the target: NULL, which the source's column may hold")
-    return FedColumn(column.name, column.type_name, sources, found.words, found.shown.as_string(), tuple(notes))
+    return FedColumn(column.name, column.type_name, sources, found.words, found.shown.as_string(), tuple(notes), back)
 
 
 def _unfed(column: Column) -> str:
@@ -99,13 +103,15 @@ def _unfed(column: Column) -> str:
     return "the target's default" if column.has_default else "nothing; NULL"
 
 
-def _rows(table: TablePlan) -> str:
+def _rows(table: TablePlan, *, is_pushed: bool) -> str:
     every = f"Every row of {table.source} becomes one row"
     if table.where is not None:
         every = (
             f"Every row of {table.source} for which {table.where.sql} becomes one row: one that starts to match is"
             " inserted, one that stops is deleted"
         )
+        if is_pushed:
+            every += " (the publication may leave out the others)"
     if table.append_only:
         return f"{every}; only INSERT and TRUNCATE are followed (append_only)."
     missing = (

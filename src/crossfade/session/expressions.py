@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import Final
 
 import psycopg
@@ -54,24 +55,24 @@ _HARMLESS: Final = frozenset(
 async def ask(connection: Connection, asked: Sequence[Asked]) -> Answers:
     """An answer to every question. The connection is outside any transaction, before and after."""
     answers: dict[Question, Answer] = {}
-    by_columns: dict[tuple[Column, ...], list[Question]] = {}
+    by_columns: dict[tuple[Column, ...], list[Asked]] = {}
     for each in asked:
-        by_columns.setdefault(each.columns, []).append(each.question)
+        by_columns.setdefault(each.columns, []).append(each)
     for columns, questions in by_columns.items():
         await connection.execute("BEGIN READ WRITE")
         try:
-            texts = await _make_table(connection, columns)
-            for question in questions:
-                answers[question] = await _answer(connection, question, columns, texts)
+            texts = await _make_table(connection, columns, _ROW)
+            for each in questions:
+                answers[each.question] = await _answer(connection, each, columns, texts)
         except psycopg.errors.InsufficientPrivilege:
             problem = "our role may not make a temporary table on the target, where SQL is tried: GRANT TEMPORARY."
-            answers.update((question, Answer(problem)) for question in questions)
+            answers.update((each.question, Answer(problem)) for each in questions)
         finally:
             await connection.execute("ROLLBACK")
     return answers
 
 
-async def _make_table(connection: Connection, columns: Sequence[Column]) -> frozenset[str]:
+async def _make_table(connection: Connection, columns: Sequence[Column], name: sql.Identifier) -> frozenset[str]:
     """A temporary table of the columns; returns those whose type the target does not know: they are texts there."""
     cursor = await connection.execute(
         "SELECT n FROM unnest(%s::text[]) AS n WHERE to_regtype(n) IS NOT NULL",
@@ -80,19 +81,19 @@ async def _make_table(connection: Connection, columns: Sequence[Column]) -> froz
     known = {str(row[0]) for row in await cursor.fetchall()}
     texts = frozenset(column.name for column in columns if column.base_type not in known)
     listed = sql.SQL(", ").join(
-        sql.Identifier(column.name) + sql.SQL(" text" if column.name in texts else f" {column.base_type}")
+        sql.Identifier(column.name) + sql.SQL(" text" if column.name in texts else f" {column.type_name}")
         for column in columns
     )
-    await connection.execute(sql.SQL("CREATE TEMPORARY TABLE {} (").format(_ROW) + listed + sql.SQL(") ON COMMIT DROP"))
+    await connection.execute(sql.SQL("CREATE TEMPORARY TABLE {} (").format(name) + listed + sql.SQL(") ON COMMIT DROP"))
     return texts
 
 
 _ROW: Final = sql.Identifier("the source row")
+_BACK: Final = sql.Identifier("the way back")
 
 
-async def _answer(
-    connection: Connection, question: Question, columns: Sequence[Column], texts: frozenset[str]
-) -> Answer:
+async def _answer(connection: Connection, asked: Asked, columns: Sequence[Column], texts: frozenset[str]) -> Answer:
+    question = asked.question
     assert not problem_of(question.sql), "it could close our parentheses"
     expression = sql.SQL("(" + question.sql + ")")
     await connection.execute("SAVEPOINT asked")
@@ -106,6 +107,8 @@ async def _answer(
         row = await cursor.fetchone()
         await _assign(connection, question, expression)
         answer = await _understood(connection, str(row[0]) if row is not None else "", columns, texts)
+        if asked.gives:
+            answer = await _given_back(connection, expression, asked.gives, answer)
     except psycopg.errors.InsufficientPrivilege:
         raise
     except (psycopg.DataError, psycopg.ProgrammingError, psycopg.NotSupportedError) as error:
@@ -132,6 +135,47 @@ async def _assign(connection: Connection, question: Question, expression: sql.Co
         )
     await connection.execute(sql.SQL("PREPARE asked AS ") + query)
     await connection.execute("DEALLOCATE asked")
+
+
+_NARROWS: Final = """
+SELECT a.attname::text, pg_catalog.format_type(%(result)s, %(modifier)s),
+       CASE WHEN a.atttypid <> %(result)s::oid AND coalesce(k.castcontext, 'i') <> 'i' THEN true
+            ELSE a.atttypmod <> -1 AND a.atttypmod <> %(modifier)s END
+FROM pg_catalog.pg_attribute a
+LEFT JOIN pg_catalog.pg_cast k ON k.castsource = %(result)s::oid AND k.casttarget = a.atttypid
+WHERE a.attrelid = 'pg_temp."the way back"'::regclass AND a.attnum > 0
+"""
+
+
+async def _given_back(
+    connection: Connection, expression: sql.Composable, columns: Sequence[Column], answer: Answer
+) -> Answer:
+    """Of a way back: its type, and which source columns take a value of it, as an INSERT would."""
+    texts = await _make_table(connection, columns, _BACK)
+    value = sql.SQL("SELECT ") + expression + sql.SQL(" FROM pg_temp.{}").format(_ROW)  # which has no rows
+    cursor = await connection.execute(value)
+    assert cursor.pgresult is not None
+    asked = {"result": cursor.pgresult.ftype(0), "modifier": cursor.pgresult.fmod(0)}
+    cursor = await connection.execute(_NARROWS, asked)
+    rows = await cursor.fetchall()
+    unfit: dict[str, str] = {}
+    for column in columns:
+        if column.name in texts:
+            continue  # what its type would say, the target cannot know
+        await connection.execute("SAVEPOINT given")
+        try:
+            await connection.execute(
+                sql.SQL("INSERT INTO pg_temp.{} ({}) ").format(_BACK, sql.Identifier(column.name)) + value
+            )
+        except (psycopg.DataError, psycopg.ProgrammingError, psycopg.NotSupportedError) as error:
+            unfit[column.name] = (error.diag.message_primary or "").rstrip(".")
+        await connection.execute("ROLLBACK TO SAVEPOINT given")
+    return replace(
+        answer,
+        result=str(rows[0][1]) if rows else "",
+        unfit=unfit,
+        narrowed=frozenset(str(name) for name, _, narrows in rows if narrows and name not in texts),
+    )
 
 
 async def _understood(connection: Connection, parsed: str, columns: Sequence[Column], texts: frozenset[str]) -> Answer:

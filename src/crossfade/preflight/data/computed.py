@@ -27,8 +27,6 @@ def computed(target: Column, rule: Expression, ground: Ground) -> Effect:
         text = dataclasses.replace(target, type_name=TEXT, base_type=TEXT, typmod=-1)
         found = tuple(misfits(sql.SQL("({})::text").format(value), text, target, ground))
     words = f"computed on the target from {', '.join(each.source.name for each in rule.inputs)}, by SQL of the mapping"
-    if rule.down is not None:
-        words += f"; the way back: {rule.down}"
     return Effect(
         words=words,
         shown=sql.SQL("({})").format(as_written(rule)),

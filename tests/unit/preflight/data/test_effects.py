@@ -58,7 +58,6 @@ def effect_of(rule: str, source: str, target: str) -> Effect:
         ),
         ("{from: a, values: {1: x}, otherwise: null}", "int", "text", "1 becomes x; anything else becomes NULL"),
         ("{up: lower(a)}", "text", "text", "computed on the target from a, by SQL of the mapping"),
-        ("{up: lower(a), down: b}", "text", "varchar(3)", "the way back: b"),
         ("a", "int", "boolean", "0 as false and 1 as true"),
         ("a", "boolean", "int", "false as 0 and true as 1"),
         ("a", "boolean", "text", "as the word true or false"),

@@ -112,7 +112,7 @@ dashboards: $(STAMP) ## write deploy/grafana anew, from tests/dashboards
 stack: $(STAMP) ## databases, live writes, crossfade, Prometheus and Alertmanager, until Ctrl-C: ARGS="--rows 100000"
 	@$(BIN)/python -m tests.deploy.stack $(ARGS)
 
-test-deploy: $(STAMP) ## what takes downloads or minutes: dashboards and alerts on a real Prometheus, packaging
+test-deploy: $(STAMP) ## what takes downloads or minutes: dashboards on a real Prometheus, the page in a browser, packaging
 	$(BIN)/python -m pytest tests/deploy
 
 clean: ## remove what these commands made

@@ -6,6 +6,8 @@ const HEIGHT = 170;
 const EDGE = { left: 58, right: 12, top: 10, bottom: 22 };
 const LARGEST_STEP = 6; // seconds between two points that are still one line
 
+const WINDOWS = [300, 600, 900, 1800]; // seconds; as far back as anything is known, and minutes between two marks
+const MARKS = { 300: 1, 600: 2, 900: 5, 1800: 5 };
 const STEPS = [1, 2, 5];
 const SECONDS = [0.1, 0.2, 0.5, 1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 14400, 28800, 86400];
 
@@ -66,8 +68,9 @@ function element(name, attributes = {}, parent = null) {
 
 export class Plot {
   // `series`: [{key, label, name}], `name` a class that has a colour. `tell` makes a value of it words.
-  constructor(figure, { title, series, tell, least, seconds, ofSeconds = false, clock, empty }) {
-    Object.assign(this, { title, series, tell, least, seconds, ofSeconds, clock, empty });
+  constructor(figure, { title, series, tell, least, ofSeconds = false, clock, empty }) {
+    Object.assign(this, { title, series, tell, least, ofSeconds, clock, empty });
+    this.seconds = WINDOWS[0];
     this.points = [];
     this.now = 0;
     this.pointer = null;
@@ -100,6 +103,8 @@ export class Plot {
   draw(points, now) {
     this.points = points;
     this.now = now;
+    const known = now - (points[0]?.at ?? now);
+    this.seconds = WINDOWS.find((window) => window >= known - 1) ?? WINDOWS[WINDOWS.length - 1];
     this.render();
   }
 
@@ -138,7 +143,7 @@ export class Plot {
       element('text', { x: EDGE.left - 8, y: y + 4, 'text-anchor': 'end' }, this.grid).textContent = this.tell(value, true);
     }
     const minutes = this.seconds / 60;
-    const every = right - EDGE.left < 360 ? 15 : 5;
+    const every = (MARKS[this.seconds] ?? 5) * (right - EDGE.left < 360 ? 3 : 1);
     for (let minute = 0; minute <= minutes; minute += every) {
       const x = this.x(this.now - minute * 60);
       const anchor = minute === 0 ? 'end' : 'middle';

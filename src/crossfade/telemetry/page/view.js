@@ -7,6 +7,10 @@ const LEVELS = { ok: 'All is well', working: 'Working', warning: 'Look at it', e
 const ALERT_LEVELS = { info: 'Note', warning: 'Warning', error: 'Error', critical: 'Critical' };
 const JOURNEY = ['setup', 'copy', 'catchup', 'streaming', 'cutover', 'reverse', 'complete'];
 const STATES = { running: 0, failed: 0, pending: 1, done: 2 };
+const LOST = [
+  '`crossfade status`, on any host that reaches both databases, tells how it stands without a daemon.',
+  'If no daemon runs, its log says why it ended; `crossfade run` goes on where the target stands. While it is away the source keeps WAL.',
+];
 const MOST_ROWS = 200;
 const FILTER_FROM = 12;
 
@@ -63,6 +67,9 @@ export function showLine({ state, text, sentence }, changed) {
     put('level', 'No connection');
     say(find('headline-text'), sentence);
     title('No connection');
+    list(find('steps'), LOST, say);
+    find('todo').hidden = false;
+    find('todo').dataset.level = 'error';
     if (changed) put('announcer', sentence);
   } else if (changed) {
     announced = '';
@@ -213,7 +220,8 @@ function showTables(status) {
 
 function copyLine(copy, copying) {
   if (copy.tables_total === 0) return '';
-  if (!copying) return `All ${count(copy.tables_total)} copied: ${count(copy.rows)} rows, ${size(copy.bytes)}.`;
+  const noun = copy.tables_total === 1 ? 'table' : 'tables';
+  if (!copying) return `${count(copy.tables_total)} ${noun} copied: ${count(copy.rows)} rows, ${size(copy.bytes)}.`;
   const percent = copy.percent === null ? '' : `${copy.percent.toFixed(1)} %, `;
   const left = copy.eta_seconds === null ? '' : `, about ${duration(copy.eta_seconds)} left`;
   return `${percent}${count(copy.tables_done)} of ${count(copy.tables_total)} tables, ${count(copy.rows)} rows at ${rate(copy.rows_per_second)} rows/s${left}.`;

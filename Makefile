@@ -116,4 +116,4 @@ test-deploy: $(STAMP) ## what takes downloads or minutes: dashboards on a real P
 	$(BIN)/python -m pytest tests/deploy
 
 clean: ## remove what these commands made
-	rm -rf $(VENV) .servers build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache src/*.egg-info src/crossfade/wire/*.so src/crossfade/wire/*.c
+	rm -rf $(VENV) .servers .tools build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache src/*.egg-info src/crossfade/wire/*.so src/crossfade/wire/*.c

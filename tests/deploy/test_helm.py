@@ -163,6 +163,7 @@ def test_a_threshold_and_the_runbooks_address_can_be_one_s_own(full: list[dict[s
 
 def test_every_dashboard_is_there_as_it_is_shipped(full: list[dict[str, Any]]) -> None:
     shipped = {path.name: json.loads(path.read_text()) for path in (rules.ROOT / "deploy" / "grafana").glob("*.json")}
+    assert shipped
     maps = [each for each in full if each["metadata"]["labels"].get("grafana_dashboard") == "1"]
     assert {name: json.loads(text) for each in maps for name, text in each["data"].items()} == shipped
     assert len({each["metadata"]["name"] for each in maps}) == len(shipped)

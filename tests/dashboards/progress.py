@@ -35,12 +35,13 @@ ROW: Final = Row(
             kind=Kind.NUMBER,
             title="Time left",
             description="Until the copy is done, if it goes on as in the last five minutes. Catching up with what the"
-            " source wrote meanwhile comes on top. Nothing is shown while it does not move.",
+            " source wrote meanwhile comes on top. Nothing is shown while it does not move, 0 when it is done.",
             unit="s",
             queries=(
                 Query(
                     f"(1 - {_RATIO})\n/ (\n  max by (workflow)"
                     f" (deriv({promql.flow('crossfade_copy_progress_ratio')}[5m])) > 0\n)"
+                    f"\nor ({_RATIO} == 1) - 1"
                 ),
             ),
             width=4,

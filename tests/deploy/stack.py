@@ -85,12 +85,13 @@ async def _run(wishes: Wishes) -> None:
         _tell("The shop is furnished, and opens.")
         writers = Writers(stage.application_dsn, wishes.rate)
         shop = await stack.enter_async_context(_open(writers))
+        told = await stack.enter_async_context(_listening())
+        alerts = await stack.enter_async_context(_alertmanager(alertmanager, stage.folder, told))
+        # Before the daemon, so that the copy is seen from its beginning.
+        metrics = await stack.enter_async_context(_prometheus(prometheus, stage, wishes, alerts))
         daemon = Daemon(stage.environment, stage.listen, stage.folder / "crossfade.log")
         stack.push_async_callback(daemon.stop)
         await daemon.start()
-        told = await stack.enter_async_context(_listening())
-        alerts = await stack.enter_async_context(_alertmanager(alertmanager, stage.folder, told))
-        metrics = await stack.enter_async_context(_prometheus(prometheus, stage, wishes, alerts))
         _direct(stage, daemon, metrics, alerts)
         await _watch(daemon, shop)
 

@@ -37,6 +37,8 @@ RUN python3 -c 'import tomllib; print(*tomllib.load(open("pyproject.toml", "rb")
 # needed once they are there.
 COPY README.md LICENSE ./
 COPY src ./src
+# What a DBA runs is linked from src: the shop of deploy/compose.yaml is made with it.
+COPY deploy/sql ./deploy/sql
 RUN /opt/crossfade/bin/pip install --no-cache-dir --no-deps . \
  && /opt/crossfade/bin/python -c 'from crossfade import native; raise SystemExit(not native.is_compiled())' \
  && /opt/crossfade/bin/pip check \

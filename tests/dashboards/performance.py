@@ -20,7 +20,8 @@ ROW: Final = Row(
         Panel(
             kind=Kind.LINES,
             title="Changes a second",
-            description="Row changes that became durable on the target, by kind. Below 100 a second for 5 minutes"
+            description="Row changes that became durable on the target, by kind. Below"
+            f" {shared.LIMITS['migration_stalled_changes_per_second']:g} a second for 5 minutes"
             " while there is lag, CrossfadeMigrationStalled warns.",
             unit="cps",
             queries=(Query(shared.changes_per_second("workflow, direction, op"), "{{op}}"),),

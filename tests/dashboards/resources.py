@@ -135,7 +135,8 @@ ROW: Final = Row(
         Panel(
             kind=Kind.LINES,
             title="Event loop wakes late",
-            description="How late the daemon's loop woke when it last should have. Above half a second for 5 minutes"
+            description="How late the daemon's loop woke when it last should have. Above"
+            f" {shared.LIMITS['event_loop_lag_seconds']:g} s for 5 minutes"
             " the process lacks CPU or memory, and systemd's watchdog may end it: CrossfadeEventLoopBlocked.",
             unit="s",
             queries=(Query(promql.process("crossfade_event_loop_lag_seconds"), "{{instance}}"),),

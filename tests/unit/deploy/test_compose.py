@@ -1,4 +1,4 @@
-"""deploy/compose.yaml agrees with the program and the files beside it; tests/deploy/test_compose.py asks Compose itself."""
+"""deploy/compose.yaml agrees with the program and the files beside it; tests/deploy/test_compose.py asks Compose."""
 
 from __future__ import annotations
 

@@ -54,7 +54,7 @@ CREATE TABLE IF NOT EXISTS crossfade.copy_tables (
     rows_estimated bigint NOT NULL DEFAULT 0,
     started_at timestamptz,
     finished_at timestamptz,
-    PRIMARY KEY (workflow, target_schema, target_name)
+    PRIMARY KEY (workflow, target_schema, target_name, source_schema, source_name)
 );
 
 -- Which reading of the source, at one snapshot, may mark the table or its parts: fences those before it. (Since version 2.)
@@ -65,6 +65,8 @@ CREATE TABLE IF NOT EXISTS crossfade.copy_parts (
     workflow text NOT NULL,
     target_schema text NOT NULL,
     target_name text NOT NULL,
+    source_schema text NOT NULL,
+    source_name text NOT NULL,
     part integer NOT NULL,
     attempt bigint NOT NULL,
     relation text,                        -- the leaf partition it is of, NULL: the table itself
@@ -75,8 +77,26 @@ CREATE TABLE IF NOT EXISTS crossfade.copy_parts (
     copied_rows bigint NOT NULL DEFAULT 0,
     copied_bytes bigint NOT NULL DEFAULT 0,
     finished_at timestamptz,
-    PRIMARY KEY (workflow, target_schema, target_name, part)
+    PRIMARY KEY (workflow, target_schema, target_name, source_schema, source_name, part)
 );
+
+-- A target table may have several sources. (Since version 4.)
+ALTER TABLE crossfade.copy_parts ADD COLUMN IF NOT EXISTS source_schema text, ADD COLUMN IF NOT EXISTS source_name text;
+
+UPDATE crossfade.copy_parts p SET source_schema = t.source_schema, source_name = t.source_name
+    FROM crossfade.copy_tables t
+    WHERE p.source_name IS NULL
+    AND (t.workflow, t.target_schema, t.target_name) = (p.workflow, p.target_schema, p.target_name);
+
+ALTER TABLE crossfade.copy_parts DROP CONSTRAINT IF EXISTS copy_parts_pkey;
+
+ALTER TABLE crossfade.copy_parts
+    ADD PRIMARY KEY (workflow, target_schema, target_name, source_schema, source_name, part);
+
+ALTER TABLE crossfade.copy_tables DROP CONSTRAINT IF EXISTS copy_tables_pkey;
+
+ALTER TABLE crossfade.copy_tables
+    ADD PRIMARY KEY (workflow, target_schema, target_name, source_schema, source_name);
 
 -- The mappings this workflow has run with, as written; the one of the highest number is in progress. (Since version 3.)
 CREATE TABLE IF NOT EXISTS crossfade.mappings (
@@ -100,7 +120,7 @@ CREATE TABLE IF NOT EXISTS crossfade.control (
     outcome text
 );
 
-INSERT INTO crossfade.version AS v (version) VALUES (3)
+INSERT INTO crossfade.version AS v (version) VALUES (4)
     ON CONFLICT (only_row) DO UPDATE SET version = excluded.version, upgraded_at = now()
     WHERE v.version < excluded.version;
 

@@ -26,6 +26,14 @@ class TableName(NamedTuple):
         return f"{self.schema}.{self.name}"
 
 
+class Route(NamedTuple):
+    """One source table's way into one target table. A source may have several targets, and a target several sources,
+    so that neither name alone says whose rows are meant."""
+
+    source: TableName
+    target: TableName
+
+
 class ReplicaIdentity(enum.Enum):
     """What the server logs of an old row (pg_class.relreplident, and the Relation message's byte)."""
 

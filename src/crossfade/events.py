@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
-from crossfade.catalog import TableName
+from crossfade.catalog import Route, TableName
 from crossfade.lsn import Lsn
 
 
@@ -115,15 +115,15 @@ class Applied:
 
     `commit_times` are the source's commit times (unix seconds, source clock) of the transactions in it, and
     `committed_at` the same clock's best estimate of now; `changes` counts what was written, `conflicts` what was
-    expected and not found, by (table, kind) with kind missing_row; `by_level` is the level of apply, `reason` why it
+    expected and not found, by (route, kind) with kind missing_row; `by_level` is the level of apply, `reason` why it
     was none faster ('' for the fastest).
     """
 
     end_lsn: Lsn
     transactions: int
-    changes: Mapping[tuple[TableName, Operation], int]
-    conflicts: Mapping[tuple[TableName, str], int]
-    clock_notes: Mapping[tuple[TableName, str], int]
+    changes: Mapping[tuple[Route, Operation], int]
+    conflicts: Mapping[tuple[Route, str], int]
+    clock_notes: Mapping[tuple[Route, str], int]
     ids_created: int
     ids_known: int
     seconds: float

@@ -16,6 +16,7 @@ from psycopg import sql
 
 from crossfade.catalog import Column, TableName
 from crossfade.mapping.plan import Keyspace, TablePlan
+from crossfade.mapping.shares import InMap, InNoMap, InRange
 
 # Types that have no equality operator, or one that means something else than "the same value" (box: area).
 _COMPARED_AS_TEXT: Final = frozenset(
@@ -164,6 +165,31 @@ def truncate(names: Iterable[TableName]) -> sql.Composed:
 def delete_all(name: TableName) -> sql.Composed:
     """What TRUNCATE would do, for a table that a foreign key from outside refers to."""
     return sql.SQL("DELETE FROM {}").format(table(name))
+
+
+def delete_share(plan: TablePlan) -> sql.Composed:
+    """The same for the rows of one of several sources. Raises ValueError where they cannot be told from the others'."""
+    match plan.share:
+        case InRange(name, lower, upper):
+            terms: list[sql.Composable] = [
+                sql.SQL(f"t.{{}} {operator} {bound}").format(sql.Identifier(name))  # a number we made
+                for operator, bound in ((">=", lower), ("<", upper))
+                if bound is not None
+            ]
+        case InMap(name, keyspace):
+            terms = [_is_of_map(name, keyspace)]
+        case InNoMap(name, keyspaces):
+            terms = [sql.SQL("NOT ") + _is_of_map(name, keyspace) for keyspace in keyspaces]
+        case None:
+            raise ValueError(f"rows of {plan.source} cannot be told from others of {plan.target}")
+    return sql.SQL("DELETE FROM {} AS t WHERE {}").format(table(plan.target), sql.SQL(" AND ").join(terms))
+
+
+def _is_of_map(column: str, keyspace: str) -> sql.Composed:
+    # As texts: the map may hold a uuid where the column is a text, or a wider integer.
+    return sql.SQL("EXISTS (SELECT FROM {} AS m WHERE m.new::text = t.{}::text)").format(
+        id_table(keyspace), sql.Identifier(column)
+    )
 
 
 def copy_out(

@@ -16,7 +16,7 @@ from typing import Final
 import psycopg
 
 from crossfade import failpoints
-from crossfade.catalog import TableName
+from crossfade.catalog import Route
 from crossfade.copy import extents, ids, phases, queuers
 from crossfade.copy.computed import ComputedCodec
 from crossfade.copy.ids import Ids, PassingIds
@@ -80,17 +80,17 @@ class CopyDriver:
         self._listener = listener
         self._ends = ends
         self._is_paused = is_paused
-        self._tables = {table.target: table for table in plan.tables}
+        self._tables = {table.route: table for table in plan.tables}
         self._waits = phases.parents(plan.tables, plan.target_foreign_keys, enforced=not replica_role)
         self._board = Board((), {}, {})
         self._tally = Tally(plan.tables, listener)
         self._attempt = 0  # the number that marks carry
-        self._busy: dict[int, TableName] = {}  # source backend pid -> target table
-        self._asked: set[TableName] = set()
-        self._yields: Counter[TableName] = Counter()
-        self._queuers: dict[TableName, str] = {}  # who waited last
+        self._busy: dict[int, Route] = {}  # source backend pid -> what it copies
+        self._asked: set[Route] = set()
+        self._yields: Counter[Route] = Counter()
+        self._queuers: dict[Route, str] = {}  # who waited last
         self._changed = asyncio.Event()
-        self._passing: dict[TableName, str] = {}  # tables whose ids are made as they pass, and their keyspace
+        self._passing: dict[Route, str] = {}  # tables whose ids are made as they pass, and their keyspace
 
     async def run(self, snapshot: Snapshot | None) -> bool:
         """Copy until nothing is pending; False when told to stop first.
@@ -150,8 +150,8 @@ class CopyDriver:
     async def _prepare(self, snapshot: Snapshot, control: Connection) -> None:
         """A new snapshot shows other rows: what parts of unfinished tables brought goes, and they are cut anew."""
         self._attempt, emptied = await copies.begin_attempt(control, self._plan, replica_role=self._replica_role)
-        for target in emptied:
-            self._listener(Note("table_emptied", _EMPTIED.format(table=self._tables[target].source), "info"))
+        for route in emptied:
+            self._listener(Note("table_emptied", _EMPTIED.format(table=route.source), "info"))
         waits = {table: set(others) for table, others in self._waits.items()}
         stored = await _load(control, self._plan)
         pending = {name for name, state in stored.items() if state is State.PENDING}
@@ -176,11 +176,11 @@ class CopyDriver:
         finally:
             await source.close()
         for plan in self._board.pending:
-            parts = split(found.get(plan.target, ()), part_bytes=self._part_bytes, by_page=by_page)
+            parts = split(found.get(plan.route, ()), part_bytes=self._part_bytes, by_page=by_page)
             if len(parts) > 1:
-                await copies.divide(control, self._plan.workflow, plan.target, map(_piece, parts), self._attempt)
-            self._board.divide(plan.target, parts)
-            self._tally.begin(plan.target, snapshot.consistent_point, self._yields[plan.target])
+                await copies.divide(control, self._plan.workflow, plan.route, map(_piece, parts), self._attempt)
+            self._board.divide(plan.route, parts)
+            self._tally.begin(plan.route, snapshot.consistent_point, self._yields[plan.route])
         await self._ids.strip(self._passing.values())
         ahead = {name: each for name, each in self._plan.keyspaces.items() if name not in self._passing.values()}
         await ids.fill(self._ids, ahead, self._source_dsn, snapshot, self._ends)
@@ -197,18 +197,18 @@ class CopyDriver:
                     await asyncio.sleep(_QUEUE_EVERY)
                     continue
                 ready = self._board.ready()
-                ready = [each for each in ready if each[0].target not in self._asked] or ready
+                ready = [each for each in ready if each[0].route not in self._asked] or ready
                 if not ready:
                     self._changed.clear()
                     await self._changed.wait()
                     continue
                 plan, part = ready[0]
-                if plan.target in self._asked:
+                if plan.route in self._asked:
                     # Its queuer goes first: give it a moment.
                     await asyncio.sleep(_QUEUE_EVERY)
-                    self._asked.discard(plan.target)
+                    self._asked.discard(plan.route)
                     continue
-                self._board.started(plan.target, part)
+                self._board.started(plan.route, part)
                 await self._copy(plan, part, snapshot, lines, control)
                 self._changed.set()
         finally:
@@ -219,10 +219,10 @@ class CopyDriver:
 
     async def _copy(self, plan: TablePlan, part: Part, snapshot: Snapshot, lines: Lines, control: Connection) -> None:
         """Attempts at one part until something is decided about it."""
-        table = plan.target
+        table = plan.route
         mark = copies.Mark(
             workflow=self._plan.workflow,
-            target=table,
+            route=table,
             part=part.number if self._board.parts_of(table) > 1 else None,
             attempt=self._attempt,
             from_lsn=snapshot.consistent_point,
@@ -264,7 +264,7 @@ class CopyDriver:
             raise server_fault(error, where="target, looking for a mark") from None
         if counts is None:
             return False
-        self._tally.progressed(plan.target, part, *counts)
+        self._tally.progressed(plan.route, part, *counts)
         return True
 
     async def _once(self, plan: TablePlan, part: Part, mark: copies.Mark, snapshot: Snapshot, lines: Lines) -> None:
@@ -272,7 +272,7 @@ class CopyDriver:
         try:
             source, target = await lines.open()
             pid = source.pgconn.backend_pid
-            self._busy[pid] = plan.target
+            self._busy[pid] = plan.route
             way = self._passage(plan, source, target)
             states, making = self._ids_of(plan)
             codec: CopyCodec | ComputedCodec
@@ -291,23 +291,23 @@ class CopyDriver:
                 replica_role=self._replica_role,
                 past_libpq=lines.source_is_plain and plan.bytes_estimate >= _WORTH_A_LINE,
                 is_plain=lines.target_is_plain,
-                wants_out=lambda: self._wants_out(plan.target),
-                progressed=lambda: self._tally.progressed(plan.target, part, copy.rows, copy.bytes),
+                wants_out=lambda: self._wants_out(plan.route),
+                progressed=lambda: self._tally.progressed(plan.route, part, copy.rows, copy.bytes),
             )
-            self._tally.progressed(plan.target, part, 0, 0)
+            self._tally.progressed(plan.route, part, 0, 0)
             try:
-                await self._unless_wanted_out(copy, copy.run(source, target, snapshot.name), plan.target)
+                await self._unless_wanted_out(copy, copy.run(source, target, snapshot.name), plan.route)
             finally:
                 self._busy.pop(pid, None)
         except BaseException:
-            self._tally.forget(plan.target, part)
+            self._tally.forget(plan.route, part)
             await lines.give_up()
             raise
         self._remark(plan, copy)
 
     def _ids_of(self, plan: TablePlan) -> tuple[Mapping[str, IdState], PassingIds | None]:
         """The states a part's rows are converted by, and what makes its own ids as they pass."""
-        name = self._passing.get(plan.target)
+        name = self._passing.get(plan.route)
         if name is None:
             return self._ids.states, None
         making = PassingIds(self._plan.keyspaces[name])
@@ -322,7 +322,7 @@ class CopyDriver:
             wanted=self._wire,
         )
 
-    async def _unless_wanted_out(self, copy: PartCopy, work: Coroutine[None, None, None], table: TableName) -> None:
+    async def _unless_wanted_out(self, copy: PartCopy, work: Coroutine[None, None, None], table: Route) -> None:
         """Do `work`, which asks between blocks whether to let go. A target that takes nothing (somebody's lock, a slow
         disk) keeps it from asking, and our lock on the source must not outlast that: then it is cancelled."""
         task = asyncio.ensure_future(work)
@@ -343,30 +343,30 @@ class CopyDriver:
             if not task.cancelled():
                 task.exception()  # ours was raised instead; asyncio must not print this one
 
-    def _wants_out(self, table: TableName) -> type[Exception] | None:
+    def _wants_out(self, table: Route) -> type[Exception] | None:
         if self._ends():
             return Stopped
         return TableYielded if table in self._asked else None
 
     def _finished(self, plan: TablePlan, part: Part) -> None:
-        if self._board.finished(plan.target, part):
-            self._tally.done(plan.target)
-            if self._yields[plan.target] >= _ALERT_AFTER:
+        if self._board.finished(plan.route, part):
+            self._tally.done(plan.route)
+            if self._yields[plan.route] >= _ALERT_AFTER:
                 self._listener(Note("copy_yields", f"{plan.source} is copied.", "info", alert=True, cleared=True))
 
     def _yielded(self, plan: TablePlan) -> None:
         """Parts that let go for the same queuer are one yield."""
-        if self._board.states[plan.target] is State.RUNNING:
+        if self._board.states[plan.route] is State.RUNNING:
             return
-        self._asked.add(plan.target)
-        self._yields[plan.target] += 1
-        self._tally.yielded(plan.target, self._yields[plan.target])
-        if self._yields[plan.target] >= _ALERT_AFTER:
+        self._asked.add(plan.route)
+        self._yields[plan.route] += 1
+        self._tally.yielded(plan.route, self._yields[plan.route])
+        if self._yields[plan.route] >= _ALERT_AFTER:
             self._listener(
                 Note(
                     "copy_yields",
-                    f"The copy of {plan.source} gave way {self._yields[plan.target]} times to sessions that want a lock"
-                    f" on it, the last one {self._queuers.get(plan.target, 'unknown')}. Let their ALTER TABLE or"
+                    f"The copy of {plan.source} gave way {self._yields[plan.route]} times to sessions that want a lock"
+                    f" on it, the last one {self._queuers.get(plan.route, 'unknown')}. Let their ALTER TABLE or"
                     " TRUNCATE run to its end, or set copy.lock_yield = false.",
                     "warning",
                     alert=True,
@@ -410,7 +410,7 @@ class CopyDriver:
             self._changed.set()
             await watcher.close()
 
-    def _ask(self, table: TableName | None, session: str) -> None:
+    def _ask(self, table: Route | None, session: str) -> None:
         """Every running part of the table is to let go."""
         if table is None or table in self._asked:
             return
@@ -438,9 +438,9 @@ def _piece(part: Part) -> copies.Piece:
     return copies.Piece(part.number, relation, part.column, part.lower, part.upper)
 
 
-async def _load(connection: Connection, plan: Plan) -> dict[TableName, State]:
+async def _load(connection: Connection, plan: Plan) -> dict[Route, State]:
     stored = await copies.states(connection, plan.workflow)
-    return {table.target: State(stored.get(table.target, State.PENDING.value)) for table in plan.tables}
+    return {table.route: State(stored.get(table.route, State.PENDING.value)) for table in plan.tables}
 
 
 async def restart_connected(connection: Connection, plan: Plan, *, enforced: bool) -> None:

@@ -14,7 +14,7 @@ from typing import Final
 from psycopg import sql
 
 from crossfade import statements
-from crossfade.catalog import TableName
+from crossfade.catalog import Route, TableName
 from crossfade.copy.parts import Extent
 from crossfade.mapping.plan import TablePlan
 from crossfade.session.connect import Connection
@@ -47,23 +47,23 @@ ORDER BY 1, 2, 3
 """
 
 
-async def measure(source: Connection, plans: Iterable[TablePlan], *, part_bytes: int) -> dict[TableName, list[Extent]]:
-    """The extents of each table by its target's name; none for a table that can only be read in one."""
+async def measure(source: Connection, plans: Iterable[TablePlan], *, part_bytes: int) -> dict[Route, list[Extent]]:
+    """The extents of each table; none for a table that can only be read in one."""
     by_oid = {plan.source_oid: plan for plan in plans}
     cursor = await source.execute(_EXTENTS, {"oids": list(by_oid)})
-    found: dict[TableName, list[Extent]] = {}
-    unreadable: set[TableName] = set()
+    found: dict[Route, list[Extent]] = {}
+    unreadable: set[Route] = set()
     by_page = source.info.server_version >= PAGES_SINCE
     for root, schema, name, is_root, pages, size, is_readable, key in await cursor.fetchall():
         plan = by_oid[int(str(root))]
         relation = None if is_root else TableName(str(schema), str(name))
         if not is_root and not is_readable:
-            unreadable.add(plan.target)
+            unreadable.add(plan.route)
         extent = Extent(relation, int(str(pages)), int(str(size)))
         if not by_page and key and extent.bytes > part_bytes:
             extent = await _with_key(source, extent, plan, str(key))
-        found.setdefault(plan.target, []).append(extent)
-    return {target: extents for target, extents in found.items() if target not in unreadable}
+        found.setdefault(plan.route, []).append(extent)
+    return {route: extents for route, extents in found.items() if route not in unreadable}
 
 
 async def _with_key(source: Connection, extent: Extent, plan: TablePlan, key: str) -> Extent:

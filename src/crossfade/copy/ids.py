@@ -19,7 +19,7 @@ from typing import Final
 import psycopg
 
 from crossfade import statements
-from crossfade.catalog import TableName
+from crossfade.catalog import Route
 from crossfade.copy.lines import give_up
 from crossfade.faults import RowRefused
 from crossfade.mapping.plan import Keyspace, OnOrphan, Plan, TablePlan, keyspaces_of
@@ -136,13 +136,13 @@ class PassingIds:
         return lines
 
 
-def passing(plan: Plan, waits: Mapping[TableName, set[TableName]], empty: set[str]) -> dict[TableName, str]:
+def passing(plan: Plan, waits: Mapping[Route, set[Route]], empty: set[str]) -> dict[Route, str]:
     """Which tables may make their keyspace's ids as their rows pass; `waits` is extended by who must wait for them.
 
     An owner that refers to itself would meet keys before the rows that own them, and tables in a circle would wait for
     ever: their keyspaces are filled ahead.
     """
-    chosen: dict[TableName, str] = {}
+    chosen: dict[Route, str] = {}
     for table in plan.tables:
         if table.owns is None or table.owns not in empty or table.where is not None:
             continue  # a row that is not taken has an id all the same, and others may refer to it
@@ -152,12 +152,12 @@ def passing(plan: Plan, waits: Mapping[TableName, set[TableName]], empty: set[st
         fed = [each.source for each in table.columns if table.owns in keyspaces_of(each.rule)]
         if len(fed) != 1 or fed[0] is None or fed[0].name != column:
             continue
-        others = [each.target for each in plan.tables if each is not table and _refers(each, table.owns)]
-        if any(_reaches(waits, table.target, other) for other in others):
+        others = [each.route for each in plan.tables if each is not table and _refers(each, table.owns)]
+        if any(_reaches(waits, table.route, other) for other in others):
             continue
         for other in others:
-            waits[other].add(table.target)
-        chosen[table.target] = table.owns
+            waits[other].add(table.route)
+        chosen[table.route] = table.owns
     return chosen
 
 
@@ -181,9 +181,9 @@ def _refers(table: TablePlan, keyspace: str) -> bool:
     return any(keyspace in keyspaces_of(column.rule) for column in table.columns)
 
 
-def _reaches(waits: Mapping[TableName, set[TableName]], start: TableName, goal: TableName) -> bool:
+def _reaches(waits: Mapping[Route, set[Route]], start: Route, goal: Route) -> bool:
     """`start` waits for `goal`, at once or through others."""
-    seen: set[TableName] = set()
+    seen: set[Route] = set()
     ahead = [start]
     while ahead:
         table = ahead.pop()

@@ -28,6 +28,7 @@ from crossfade.session.connect import Connection, result_fault, server_fault
 from crossfade.session.drain import Drain
 from crossfade.source import snapshot
 from crossfade.state import copies
+from crossfade.target.collision import collided
 from crossfade.wire.copycodec import CopyCodec
 from crossfade.wire.form import Form
 from crossfade.wire.remarks import Remarks
@@ -145,8 +146,9 @@ class PartCopy:
             await target.execute("COMMIT")
             failpoints.reached(f"after_copy_{unit}_commit")
         except psycopg.Error as error:
-            raise server_fault(error, where=where) from None
+            raise collided(server_fault(error, where=where), plan) from None
         except Fault as fault:
+            collided(fault, plan)
             fault.where = f"{where}: {fault.where}" if fault.where else where
             raise
 

@@ -15,7 +15,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from crossfade.catalog import ForeignKey, TableName
+from crossfade.catalog import ForeignKey, Route, TableName
 from crossfade.copy import phases
 from crossfade.copy.phases import State
 from crossfade.mapping.plan import TablePlan
@@ -86,7 +86,11 @@ def _edges(lowest: int, beyond: int, wanted: int) -> list[int]:
 
 
 def is_divisible(plan: TablePlan, foreign_keys: Iterable[ForeignKey], *, enforced: bool) -> bool:
-    """A row may refer to a row of another part, which the target would refuse when the first part commits."""
+    """A row may refer to a row of another part, which the target would refuse when the first part commits. And of a
+    table that shares its target with others, finished parts could not be taken out again without theirs, where rows
+    cannot be told apart: it is copied whole, or not at all."""
+    if plan.beside and plan.share is None:
+        return False
     checked = enforced or plan.applied_as_origin
     return not (checked and any(key.table == key.referenced == plan.target for key in foreign_keys))
 
@@ -109,16 +113,16 @@ class Board:
     def __init__(
         self,
         plans: Sequence[TablePlan],
-        waits: Mapping[TableName, set[TableName]],
-        states: Mapping[TableName, State],
+        waits: Mapping[Route, set[Route]],
+        states: Mapping[Route, State],
     ) -> None:
         self._plans = tuple(plans)
         self._waits = waits
-        self.states = {plan.target: states[plan.target] for plan in plans}
-        self._parts: dict[TableName, dict[Part, PartState]] = {}
-        self._is_stale: set[TableName] = set()
+        self.states = {plan.route: states[plan.route] for plan in plans}
+        self._parts: dict[Route, dict[Part, PartState]] = {}
+        self._is_stale: set[Route] = set()
 
-    def divide(self, table: TableName, parts: Sequence[Part]) -> None:
+    def divide(self, table: Route, parts: Sequence[Part]) -> None:
         """How a pending table is cut at this snapshot; before its first part starts."""
         if table in self._parts or self.states[table] is not State.PENDING:
             raise ValueError(f"a table that is {self.states[table].value} cannot be divided")
@@ -127,7 +131,7 @@ class Board:
     @property
     def pending(self) -> list[TablePlan]:
         """Tables that are not done, whatever becomes of them at this snapshot."""
-        return [plan for plan in self._plans if self.states[plan.target] is State.PENDING]
+        return [plan for plan in self._plans if self.states[plan.route] is State.PENDING]
 
     @property
     def is_done(self) -> bool:
@@ -142,45 +146,45 @@ class Board:
         """The next part of every table that may go on, tables that have begun first, then the biggest."""
         made = []
         for plan in phases.runnable(self._plans, self.states, self._waits):
-            if plan.target in self._is_stale:
+            if plan.route in self._is_stale:
                 continue
-            parts = self._parts.get(plan.target, {})
+            parts = self._parts.get(plan.route, {})
             waiting = next((part for part, state in parts.items() if state is PartState.PENDING), None)
             if waiting is not None:
                 made.append((plan, waiting))
         return made
 
-    def parts_of(self, table: TableName) -> int:
+    def parts_of(self, table: Route) -> int:
         return len(self._parts.get(table, {}))
 
-    def started(self, table: TableName, part: Part) -> None:
+    def started(self, table: Route, part: Part) -> None:
         self._change(table, part, PartState.PENDING, PartState.RUNNING)
         if self.states[table] is State.PENDING:
             self.states[table] = phases.advance(State.PENDING, phases.Started())
 
-    def finished(self, table: TableName, part: Part) -> bool:
+    def finished(self, table: Route, part: Part) -> bool:
         """The part and its mark are durable; true when that was the table's last."""
         self._change(table, part, PartState.RUNNING, PartState.DONE)
         self._settle(table)
         return self.states[table] is State.DONE
 
-    def given_back(self, table: TableName, part: Part) -> None:
+    def given_back(self, table: Route, part: Part) -> None:
         """Nothing of the part was written: it is to be copied again, at the same snapshot."""
         self._change(table, part, PartState.RUNNING, PartState.PENDING)
         self._settle(table)
 
-    def rewritten(self, table: TableName, part: Part) -> None:
+    def rewritten(self, table: Route, part: Part) -> None:
         """The snapshot does not show the table any more: no part of it may begin, and those that are done are void."""
         self._is_stale.add(table)
         self.given_back(table, part)
 
-    def _change(self, table: TableName, part: Part, before: PartState, after: PartState) -> None:
+    def _change(self, table: Route, part: Part, before: PartState, after: PartState) -> None:
         states = self._parts[table]
         if states[part] is not before:
             raise ValueError(f"a part that is {states[part].value} cannot become {after.value}")
         states[part] = after
 
-    def _settle(self, table: TableName) -> None:
+    def _settle(self, table: Route) -> None:
         """With its last running part the table comes to rest: done, stale, or to be gone on with."""
         states = self._parts[table].values()
         if PartState.RUNNING in states:

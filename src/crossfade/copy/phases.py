@@ -14,7 +14,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from crossfade.catalog import ForeignKey, TableName
+from crossfade.catalog import ForeignKey, Route, TableName
 from crossfade.mapping.plan import TablePlan
 
 
@@ -65,28 +65,33 @@ def advance(state: State, event: Event) -> State:
 
 def parents(
     plans: Iterable[TablePlan], foreign_keys: Iterable[ForeignKey], *, enforced: bool
-) -> dict[TableName, set[TableName]]:
-    """For each target table, those that must be copied before it: none when foreign keys are not enforced.
+) -> dict[Route, set[Route]]:
+    """For each table, those that must be copied before it: none when foreign keys are not enforced.
 
-    The compiler has refused cycles where they are; a self-reference is checked at the end of its one COPY.
+    The compiler has refused cycles where they are; a self-reference is checked at the end of its one COPY. Which of
+    several sources of a table a reference means, nobody says: all of them come first.
     """
-    waits: dict[TableName, set[TableName]] = {plan.target: set() for plan in plans}
-    origin = {plan.target for plan in plans if plan.applied_as_origin}
+    listed = list(plans)
+    waits: dict[Route, set[Route]] = {plan.route: set() for plan in listed}
+    routes: dict[TableName, list[Route]] = {}
+    for plan in listed:
+        routes.setdefault(plan.target, []).append(plan.route)
+    origin = {plan.target for plan in listed if plan.applied_as_origin}
     for key in foreign_keys:
-        is_enforced = enforced or key.table in origin
-        if is_enforced and key.table in waits and key.referenced in waits and key.referenced != key.table:
-            waits[key.table].add(key.referenced)
+        if (enforced or key.table in origin) and key.referenced != key.table:
+            for child in routes.get(key.table, ()):
+                waits[child].update(routes.get(key.referenced, ()))
     return waits
 
 
-def connected(tables: Iterable[TableName], waits: Mapping[TableName, set[TableName]]) -> set[TableName]:
+def connected(tables: Iterable[Route], waits: Mapping[Route, set[Route]]) -> set[Route]:
     """`tables` and all tied to one of them by enforced foreign keys, in either direction: the unit of restart."""
-    neighbours: dict[TableName, set[TableName]] = {table: set() for table in waits}
+    neighbours: dict[Route, set[Route]] = {table: set() for table in waits}
     for table, others in waits.items():
         for other in others:
             neighbours[table].add(other)
             neighbours[other].add(table)
-    reached: set[TableName] = set()
+    reached: set[Route] = set()
     ahead = list(tables)
     while ahead:
         table = ahead.pop()
@@ -97,14 +102,17 @@ def connected(tables: Iterable[TableName], waits: Mapping[TableName, set[TableNa
 
 
 def runnable(
-    plans: Iterable[TablePlan], states: Mapping[TableName, State], waits: Mapping[TableName, set[TableName]]
+    plans: Iterable[TablePlan], states: Mapping[Route, State], waits: Mapping[Route, set[Route]]
 ) -> list[TablePlan]:
     """What may start or be joined now: what has begun first, so that locks and parts are done with soon, then the
     biggest, so that one big table does not run alone at the end."""
     ready = [
         plan
         for plan in plans
-        if states[plan.target] in (State.PENDING, State.RUNNING)
-        and all(states[parent] is State.DONE for parent in waits[plan.target])
+        if states[plan.route] in (State.PENDING, State.RUNNING)
+        and all(states[parent] is State.DONE for parent in waits[plan.route])
     ]
-    return sorted(ready, key=lambda plan: (states[plan.target] is not State.RUNNING, -plan.bytes_estimate, plan.target))
+    return sorted(
+        ready,
+        key=lambda plan: (states[plan.route] is not State.RUNNING, -plan.bytes_estimate, plan.target, plan.source),
+    )

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from crossfade.catalog import TableName
+from crossfade.catalog import Route
 from crossfade.copy.parts import Part
 from crossfade.events import CopyState, Listener
 from crossfade.lsn import NOWHERE, Lsn
@@ -19,41 +19,41 @@ class Tally:
     """Told by the driver, tells the listener."""
 
     def __init__(self, plans: Iterable[TablePlan], listener: Listener) -> None:
-        self._plans = {plan.target: plan for plan in plans}
+        self._plans = {plan.route: plan for plan in plans}
         self._listener = listener
-        self._counts: dict[TableName, dict[Part, tuple[int, int]]] = {}
-        self._from: dict[TableName, Lsn] = {}
-        self._yields: dict[TableName, int] = {}
+        self._counts: dict[Route, dict[Part, tuple[int, int]]] = {}
+        self._from: dict[Route, Lsn] = {}
+        self._yields: dict[Route, int] = {}
 
-    def begin(self, table: TableName, from_lsn: Lsn, yields: int) -> None:
+    def begin(self, table: Route, from_lsn: Lsn, yields: int) -> None:
         """Nothing of the table is copied at this snapshot yet."""
         self._counts[table] = {}
         self._from[table] = from_lsn
         self._yields[table] = yields
 
-    def progressed(self, table: TableName, part: Part, rows: int, size: int) -> None:
+    def progressed(self, table: Route, part: Part, rows: int, size: int) -> None:
         self._counts[table][part] = (rows, size)
         self._tell(table, "running")
 
-    def forget(self, table: TableName, part: Part) -> None:
+    def forget(self, table: Route, part: Part) -> None:
         """The part was rolled back."""
         self._counts[table].pop(part, None)
         self._tell(table, "running" if self._counts[table] else "pending")
 
-    def yielded(self, table: TableName, yields: int) -> None:
+    def yielded(self, table: Route, yields: int) -> None:
         self._yields[table] = yields
         self._tell(table, "pending")
 
-    def done(self, table: TableName) -> None:
+    def done(self, table: Route) -> None:
         self._tell(table, "done")
 
-    def _tell(self, table: TableName, state: str) -> None:
+    def _tell(self, table: Route, state: str) -> None:
         plan = self._plans[table]
         counts = self._counts[table].values()
         self._listener(
             CopyState(
                 source=plan.source,
-                target=table,
+                target=plan.target,
                 state=state,
                 rows=sum(rows for rows, _ in counts),
                 bytes=sum(size for _, size in counts),

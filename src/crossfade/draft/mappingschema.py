@@ -173,7 +173,10 @@ def _table() -> Schema:
         "type": ["object", "null"],
         "additionalProperties": False,
         "properties": {
-            "from": _said("The source table, where its name is another.", {"type": "string", "pattern": _TABLE}),
+            "from": {
+                "description": "The source table, where its name is another; a list of them makes one table of all.",
+                "anyOf": [_SOURCE, {"type": "array", "minItems": 1, "items": {"anyOf": [_SOURCE, _one_source()]}}],
+            },
             "where": _said("An SQL condition over the source row: which rows are taken.", _SQL),
             "only": _said("Take just the columns listed.", {"type": "boolean"}),
             "columns": _block(_column(), _NAME, "Target column: source column, or a rule."),
@@ -184,8 +187,50 @@ def _table() -> Schema:
             "append_only": _said("INSERT and TRUNCATE alone are followed.", {"type": "boolean"}),
             **_policies(),
         },
-        "if": {"required": ["only"], "properties": {"only": {"const": True}}},
-        "then": {"required": ["columns"], "properties": {"drop": False}},
+        "allOf": [
+            {
+                "if": {"required": ["only"], "properties": {"only": {"const": True}}},
+                "then": {
+                    "anyOf": [{"required": ["columns"]}, _from_each({"type": "object", "required": ["columns"]})],
+                    "allOf": [_unless_listed(_from_each({"properties": {"drop": False}}))],
+                    "properties": {"drop": False},
+                },
+            },
+            {
+                "if": {"required": ["where"]},
+                "then": _unless_listed(_from_each({"properties": {"where": False}})),
+            },
+        ],
+    }
+
+
+def _from_each(source: Schema) -> Schema:
+    """A list of sources, each of them like this."""
+    return {"required": ["from"], "properties": {"from": {"type": "array", "items": source}}}
+
+
+def _unless_listed(schema: Schema) -> Schema:
+    return {
+        "if": {"required": ["from"], "properties": {"from": {"type": "array"}}},
+        "then": schema,
+    }
+
+
+_SOURCE: Final[Schema] = {"type": "string", "pattern": _TABLE}
+
+
+def _one_source() -> Schema:
+    return {
+        "type": "object",
+        "additionalProperties": False,
+        "required": ["table"],
+        "description": "One of several sources, and what holds for it alone.",
+        "properties": {
+            "table": _said("The source table.", _SOURCE),
+            "where": _said("An SQL condition over its rows: which are taken.", _SQL),
+            "columns": _block(_column(), _NAME, "Target column: source column, or a rule."),
+            "drop": {**_list({"type": "string"}, "Its columns left behind on purpose."), "uniqueItems": True},
+        },
     }
 
 

@@ -15,7 +15,7 @@ from crossfade.draft.keyspaces import Holders, KeyspaceDraft, find_keyspaces
 from crossfade.draft.proposal import LeftOut, TableDraft, followable, table_draft
 from crossfade.draft.spelling import pattern
 from crossfade.draft.tables import LIKELY, TableMatch, match_tables, of_rows
-from crossfade.draft.write import keyspace_line, offered_lines, table_lines
+from crossfade.draft.write import keyspace_line, offered_lines, source_lines, table_lines
 from crossfade.findings import Finding
 from crossfade.mapping.casts import cast
 from crossfade.mapping.collect import Collector
@@ -42,10 +42,12 @@ _GONE = frozenset(
 
 @dataclass(frozen=True, slots=True)
 class Refreshed:
-    """`columns` are mapped pairs with something open; `tables` new pairs, `offered` perhaps; `unmatched` source tables
-    the mapping takes and nothing resembles; `gone` what the mapping names and the databases have no more."""
+    """`listed` are target tables with a list of sources. `columns` are mapped pairs with something open; `tables` new
+    pairs, `offered` perhaps; `unmatched` source tables the mapping takes and nothing resembles; `gone` what the mapping
+    names and the databases have no more."""
 
     schemas: Mapping[str, str]
+    listed: Collection[TableName]
     keyspaces: Sequence[KeyspaceDraft]
     columns: Sequence[TableDraft]
     tables: Sequence[TableDraft]
@@ -65,7 +67,7 @@ def refresh(spec: Spec, source: Catalog, target: Catalog) -> Refreshed:
     pairs = pair_tables(spec, source, target, Collector(spec))
     mapped = {pair.source.name: pair.target.name for pair in pairs}
     sources, left_out = followable(source)
-    given = {table.source for table in spec.tables.values() if table.source is not None}
+    given = {table.source for entry in spec.tables.values() for table in entry.each if table.source is not None}
 
     def is_open(name: TableName) -> bool:
         return name not in mapped and name not in given and not any(each.matches(name) for each in spec.exclude)
@@ -102,6 +104,7 @@ def refresh(spec: Spec, source: Catalog, target: Catalog) -> Refreshed:
     compiled = compile_plan(spec, source, target, workflow="draft", replica_role=True)
     return Refreshed(
         schemas=spec.schemas,
+        listed={name for name, entry in spec.tables.items() if entry.sources},
         keyspaces=keyspaces,
         columns=columns,
         tables=[each for each in drafts if each.match.confidence >= LIKELY],
@@ -201,7 +204,10 @@ def refreshed_text(found: Refreshed) -> str:
     if found.keyspaces:
         lines += ["", "ids:", *(keyspace_line(each) for each in found.keyspaces)]
     written: list[list[str]] = [
-        table_lines(table, found.schemas.get(table.source.name.schema)) for table in (*found.columns, *found.tables)
+        source_lines(table)
+        if table.target.name in found.listed
+        else table_lines(table, found.schemas.get(table.source.name.schema))
+        for table in (*found.columns, *found.tables)
     ]
     written += [offered_lines(table) for table in found.offered]
     if written:

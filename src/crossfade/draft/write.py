@@ -137,6 +137,16 @@ def table_lines(table: TableDraft, schema: str | None) -> list[str]:
     return lines + body
 
 
+def source_lines(table: TableDraft) -> list[str]:
+    """What to add to the entry of one of several sources of a target table."""
+    return [
+        f"  {scalar(dotted(table.target.name))}:",
+        "    from:",
+        f"      - table: {scalar(dotted(table.source.name))}",
+        *(f"    {line}" for line in _body(table)),
+    ]
+
+
 def offered_lines(table: TableDraft) -> list[str]:
     """A pair that is only possible, all of it commented out."""
     head = (

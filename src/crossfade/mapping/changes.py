@@ -75,7 +75,7 @@ def between(old: Plan, new: Plan) -> Changes:
 def _keyspaces(old: Plan, new: Plan) -> Iterator[Change]:
     for name, keyspace in new.keyspaces.items():
         before = old.keyspaces.get(name)
-        if before is not None and before != keyspace:
+        if before is not None and before != dataclasses.replace(keyspace, lower=before.lower, upper=before.upper):
             effect, reason = of_keyspaces(before, keyspace)
             yield Change(effect, f"ids.{name}", reason)
     for name in old.keyspaces.keys() ^ new.keyspaces.keys():
@@ -156,6 +156,7 @@ _WORDS = {
     "Expression": "SQL",
     "LocalTime": "a local time",
     "Verbatim": "as it is",
+    "Within": "as it is",
     "Remap": "remapped",
     "Const": "a constant",
     "ValueMap": "a value map",

@@ -19,6 +19,7 @@ from crossfade.mapping.expressions import Answers, Expressions
 from crossfade.mapping.identity import compile_identity
 from crossfade.mapping.keyspaces import Keyspaces, compile_keyspaces
 from crossfade.mapping.meaning import meaning_hash
+from crossfade.mapping.merges import tell_apart
 from crossfade.mapping.pairs import Pair, pair_tables
 from crossfade.mapping.places import Place
 from crossfade.mapping.plan import Plan, TablePlan, keyspaces_of
@@ -52,16 +53,17 @@ def compile_plan(
     collect = Collector(spec)
     keyspaces = compile_keyspaces(spec, source, target, collect)
     pairs = pair_tables(spec, source, target, collect, begun_with=begun_with)
-    plans: dict[TableName, TablePlan] = {}
+    plans: list[TablePlan] = []
     for pair in pairs:
         beside = [other for other in pairs if other is not pair and other.source is pair.source]
         table = _table_plan(pair, beside, spec, keyspaces, Expressions(answers), collect)
-        plans[pair.target.name] = table
+        plans.append(table)
         check_unique_keys(pair, table, collect)
         check_triggers(pair.target, collect, as_origin=table.applied_as_origin or not replica_role)
     check_splits(pairs, collect)
     plans = with_one_owner(plans, keyspaces.by_name)
     foreign_keys = check_references(pairs, plans, source, target, collect, replica_role=replica_role)
+    plans, bounded = tell_apart(pairs, plans, keyspaces.by_name, collect)
     _check_keyspaces_used(spec, keyspaces, plans, collect)
     if not pairs and not collect.has_errors:
         collect.error(
@@ -71,11 +73,11 @@ def compile_plan(
         return Compiled(None, collect.findings)
     plan = Plan(
         workflow,
-        tuple(plans.values()),
-        keyspaces.by_name,
+        tuple(plans),
+        bounded,
         foreign_keys,
-        meaning_hash(plans.values(), keyspaces.by_name),
-        row_filters(plans.values(), source),
+        meaning_hash(plans, bounded),
+        row_filters(plans, source),
     )
     return Compiled(plan, collect.findings)
 
@@ -119,11 +121,9 @@ def _table_plan(
     )
 
 
-def _check_keyspaces_used(
-    spec: Spec, keyspaces: Keyspaces, plans: dict[TableName, TablePlan], collect: Collector
-) -> None:
-    remapped = {name for plan in plans.values() for column in plan.columns for name in keyspaces_of(column.rule)}
-    owners = {plan.source for plan in plans.values()}
+def _check_keyspaces_used(spec: Spec, keyspaces: Keyspaces, plans: Sequence[TablePlan], collect: Collector) -> None:
+    remapped = {name for plan in plans for column in plan.columns for name in keyspaces_of(column.rule)}
+    owners = {plan.source for plan in plans}
     owned: dict[TableName, str] = {}
     for name, declared in spec.keyspaces.items():
         if declared.owner in owned:

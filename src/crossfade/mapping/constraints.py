@@ -10,6 +10,7 @@ PostgreSQL: sql-set-constraints, sql-createtable ("DEFERRABLE"), runtime-config-
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Final
 
 from crossfade.catalog import Action, Catalog, ForeignKey, Key, Table, TableName
@@ -153,37 +154,72 @@ def _check_new_unique(pair: Pair, key: Key, plan: TablePlan, sources: Mapping[st
         )
 
 
+@dataclass(frozen=True, slots=True)
+class _Side:
+    """One source of a target table, as a foreign key of the target sees it."""
+
+    pair: Pair
+    plan: TablePlan
+
+
 def check_references(
-    pairs: Sequence[Pair], plans: Mapping[TableName, TablePlan], source: Catalog, target: Catalog, collect: Collector,
-    *, replica_role: bool,
-) -> tuple[ForeignKey, ...]:  # fmt: skip
+    pairs: Sequence[Pair],
+    plans: Sequence[TablePlan],
+    source: Catalog,
+    target: Catalog,
+    collect: Collector,
+    *,
+    replica_role: bool,
+) -> tuple[ForeignKey, ...]:
     """Check the target's foreign keys and return those among mapped tables, by referring table and name.
 
-    `plans` by target name. A key is enforced on us when either of its tables is applied in origin role.
+    `plans` are those of `pairs`. A key is enforced on us when either of its tables is applied in origin role.
     """
-    by_target = {pair.target.name: pair for pair in pairs}
+    sides: dict[TableName, list[_Side]] = {}
+    for pair, plan in zip(pairs, plans, strict=True):
+        sides.setdefault(plan.target, []).append(_Side(pair, plan))
     among: list[ForeignKey] = []
     enforced: list[ForeignKey] = []
     for table in target.tables.values():
         for key in table.foreign_keys:
-            if key.table not in by_target and key.referenced not in by_target:
+            if key.table not in sides and key.referenced not in sides:
                 continue
             if table.is_partition:
                 continue  # a partition repeats the foreign keys of its root
-            if key.table not in by_target or key.referenced not in by_target:
-                _warn_half_mapped(key, mapped=key.table in by_target, collect=collect)
+            if key.table not in sides or key.referenced not in sides:
+                _warn_half_mapped(key, mapped=key.table in sides, collect=collect)
                 continue
             among.append(key)
-            _check_remapped_alike(key, plans, collect)
             is_enforced = not replica_role or any(
-                name in plans and plans[name].applied_as_origin for name in (key.table, key.referenced)
+                side.plan.applied_as_origin for name in (key.table, key.referenced) for side in sides[name]
             )
-            _check_filtered_parent(key, plans, collect, is_enforced=is_enforced)
             if is_enforced:
                 enforced.append(key)
-                _check_enforced(key, by_target, plans, source, collect)
+            for child in sides[key.table]:
+                parent = _parent_of(key, child, sides[key.referenced])
+                _check_remapped_alike(key, child.plan, parent.plan, collect)
+                _check_filtered_parent(key, child.plan, parent.plan, collect, is_enforced=is_enforced)
+                if is_enforced:
+                    _check_enforced(key, child, parent, source, collect)
     _check_cycles(enforced, collect)
     return tuple(sorted(among, key=lambda key: (key.table, key.name)))
+
+
+def _parent_of(key: ForeignKey, child: _Side, parents: Sequence[_Side]) -> _Side:
+    """Of several sources of the table referred to, the one whose rows the child's refer to: as the source's foreign
+    keys say, or else the ids."""
+    said = [
+        parent for parent in parents if _is_same_row(key, child, parent) or _counterpart(key, child, parent) is not None
+    ]
+    alike = [
+        parent
+        for parent in parents
+        if all(
+            _keyspace(child.plan, name) == _keyspace(parent.plan, referenced)
+            for name, referenced in zip(key.columns, key.referenced_columns, strict=True)
+        )
+    ]
+    return (*said, *alike, *parents)[0]
 
 
 def _warn_half_mapped(key: ForeignKey, *, mapped: bool, collect: Collector) -> None:
@@ -205,11 +241,10 @@ def _warn_half_mapped(key: ForeignKey, *, mapped: bool, collect: Collector) -> N
 
 
 def _check_filtered_parent(
-    key: ForeignKey, plans: Mapping[TableName, TablePlan], collect: Collector, *, is_enforced: bool
+    key: ForeignKey, child: TablePlan, parent: TablePlan, collect: Collector, *, is_enforced: bool
 ) -> None:
     """Rows that a condition leaves out cannot be referred to."""
-    parent, child = plans.get(key.referenced), plans.get(key.table)
-    if parent is None or parent.where is None or child is None:
+    if parent.where is None:
         return
     tell = collect.error if is_enforced and child.where is None else collect.warning
     tell(
@@ -221,11 +256,11 @@ def _check_filtered_parent(
     )
 
 
-def _check_remapped_alike(key: ForeignKey, plans: Mapping[TableName, TablePlan], collect: Collector) -> None:
+def _check_remapped_alike(key: ForeignKey, child_plan: TablePlan, parent_plan: TablePlan, collect: Collector) -> None:
     """Both ends of a reference must be given new ids by the same map, or by none."""
     for name, referenced_name in zip(key.columns, key.referenced_columns, strict=True):
-        child = _keyspace(plans.get(key.table), name)
-        parent = _keyspace(plans.get(key.referenced), referenced_name)
+        child = _keyspace(child_plan, name)
+        parent = _keyspace(parent_plan, referenced_name)
         if child == parent or child is None or parent is None:
             continue
         collect.error(
@@ -239,9 +274,9 @@ def _check_remapped_alike(key: ForeignKey, plans: Mapping[TableName, TablePlan],
         )
 
 
-def _keyspace(plan: TablePlan | None, column: str) -> str | None:
+def _keyspace(plan: TablePlan, column: str) -> str | None:
     """The keyspace a target column is remapped by, '' when it is fed otherwise, None when nothing feeds it."""
-    fed = next((one for one in plan.columns if one.target.name == column), None) if plan is not None else None
+    fed = next((one for one in plan.columns if one.target.name == column), None)
     if fed is None or fed.source is None:
         return None
     return fed.rule.keyspace if isinstance(fed.rule, Remap) else ""
@@ -252,13 +287,7 @@ def _words(keyspace: str, *, other: bool = False) -> str:
     return f"{subject} remapped by ids.{keyspace}" if keyspace else f"{subject} not remapped"
 
 
-def _check_enforced(
-    key: ForeignKey,
-    by_target: Mapping[TableName, Pair],
-    plans: Mapping[TableName, TablePlan],
-    source: Catalog,
-    collect: Collector,
-) -> None:
+def _check_enforced(key: ForeignKey, child: _Side, parent: _Side, source: Catalog, collect: Collector) -> None:
     subject = f"target {key.table}"
     for action, event in ((key.on_delete, "DELETE"), (key.on_update, "UPDATE")):
         if action not in _PASSIVE:
@@ -282,8 +311,8 @@ def _check_enforced(
             remedy,
         )
         return
-    if _is_same_row(key, by_target, plans):
-        if all(_keyspace(plans.get(key.referenced), name) for name in key.referenced_columns):
+    if _is_same_row(key, child, parent):
+        if all(_keyspace(parent.plan, name) for name in key.referenced_columns):
             return  # both are written for each row, the one referred to first, and a new id never changes
         collect.error(
             "reference_order",
@@ -293,7 +322,7 @@ def _check_enforced(
             remedy,
         )
         return
-    counterpart = _counterpart(key, by_target, plans)
+    counterpart = _counterpart(key, child, parent)
     if counterpart is None:
         reason = "the source has no such foreign key, so its rows may come in any order"
     elif counterpart.is_deferrable:
@@ -304,7 +333,7 @@ def _check_enforced(
             "sends the parent's delete before the children's"
         )
     elif counterpart.on_update not in _PASSIVE and not all(
-        _keyspace(plans.get(key.referenced), name) for name in key.referenced_columns
+        _keyspace(parent.plan, name) for name in key.referenced_columns
     ):  # a remapped id stays what it was when its old one changes (I5), so there is no consequence to wait for
         reason = (
             f"{counterpart.name} on the source is ON UPDATE {counterpart.on_update.name.replace('_', ' ')}, which "
@@ -333,36 +362,33 @@ def _recreate(key: ForeignKey) -> str:
     )
 
 
-def _counterpart(
-    key: ForeignKey, by_target: Mapping[TableName, Pair], plans: Mapping[TableName, TablePlan]
-) -> ForeignKey | None:
+def _counterpart(key: ForeignKey, child: _Side, parent: _Side) -> ForeignKey | None:
     """The source's foreign key between the same two tables over the columns that feed this one."""
-    child, parent = by_target[key.table], by_target[key.referenced]
     wanted = {
-        (_fed_from(plans.get(key.table), name), _fed_from(plans.get(key.referenced), referenced))
+        (_fed_from(child.plan, name), _fed_from(parent.plan, referenced))
         for name, referenced in zip(key.columns, key.referenced_columns, strict=True)
     }
-    for other in child.source.foreign_keys:
-        if other.referenced == parent.source.name and (
+    for other in child.pair.source.foreign_keys:
+        if other.referenced == parent.pair.source.name and (
             set(zip(other.columns, other.referenced_columns, strict=True)) == wanted
         ):
             return other
     return None
 
 
-def _is_same_row(key: ForeignKey, by_target: Mapping[TableName, Pair], plans: Mapping[TableName, TablePlan]) -> bool:
+def _is_same_row(key: ForeignKey, child: _Side, parent: _Side) -> bool:
     """Both tables are made of one source table, and the reference of the same columns of it: a split."""
-    if by_target[key.table].source is not by_target[key.referenced].source:
+    if child.pair.source is not parent.pair.source:
         return False
     fed = [
-        (_fed_from(plans.get(key.table), name), _fed_from(plans.get(key.referenced), referenced))
+        (_fed_from(child.plan, name), _fed_from(parent.plan, referenced))
         for name, referenced in zip(key.columns, key.referenced_columns, strict=True)
     ]
     return all(one is not None and one == other for one, other in fed)
 
 
-def _fed_from(plan: TablePlan | None, column: str) -> str | None:
-    fed = next((one for one in plan.columns if one.target.name == column), None) if plan is not None else None
+def _fed_from(plan: TablePlan, column: str) -> str | None:
+    fed = next((one for one in plan.columns if one.target.name == column), None)
     return fed.source.name if fed is not None and fed.source is not None else None
 
 

@@ -34,6 +34,7 @@ _OWN_SCHEMA: Final = "crossfade"
 _TOP: Final = ("version", "schemas", "exclude", "ids", "policies", "tables")
 _POLICY_KEYS: Final = ("on_error", "missing_row", "source_column_added", "orphan_id", "truncate")
 _TABLE_KEYS: Final = ("from", "where", "only", "columns", "drop", "append_only", *_POLICY_KEYS)
+_SOURCE_KEYS: Final = ("table", "where", "columns", "drop")
 
 
 def load_mapping(path: Path) -> Spec:
@@ -179,12 +180,14 @@ class _Reader(ColumnReading):
             self._problem(value.place, path, f"expected keys such as from and columns, found {describe(value)}.")
             return None
         entries = self._entries(value, path, _TABLE_KEYS)
-        source, source_place = self._source_table(entries.get("from"), key, path)
+        given = entries.get("from")
+        listed = given.value if given is not None and isinstance(given.value, Listing) else None
+        source, source_place = (None, listed.place) if listed else self._source_table(given, key, path)
         columns = self._columns(entries.get("columns"), f"{path}.columns")
         only = self._flag(entries.get("only"), f"{path}.only")
         if only:
-            self._check_only(entries, columns, path)
-        return TableSpec(
+            self._check_only(entries, columns, path, is_listed=listed is not None)
+        table = TableSpec(
             target=target,
             source=source,
             columns=columns,
@@ -196,6 +199,61 @@ class _Reader(ColumnReading):
             place=key.place,
             source_place=source_place,
         )
+        return table if listed is None else self._with_sources(table, listed, f"{path}.from")
+
+    def _with_sources(self, table: TableSpec, listed: Listing, path: str) -> TableSpec:
+        """Several sources: what is said beside them holds for each, what one says of itself comes on top."""
+        if not listed.items:
+            self._problem(listed.place, path, "expected one source table or more, found an empty list.")
+        sources: dict[TableName, TableSpec] = {}
+        for number, item in enumerate(listed.items):
+            below = f"{path}[{number}]"
+            made = self._one_source(table, item, below)
+            if made is None or made.source is None:
+                continue
+            if made.source in sources:
+                line = sources[made.source].place.line
+                self._problem(item.place, below, f"this source is already given in line {line}.")
+                continue
+            if table.only and not made.columns:
+                self._problem(item.place, below, "only the columns listed are taken, and none is: list them.")
+            sources[made.source] = made
+        return dataclasses.replace(table, sources=tuple(sources.values()))
+
+    def _one_source(self, table: TableSpec, item: Node, path: str) -> TableSpec | None:
+        if not isinstance(item, Block):
+            text = self._text(item, path, "a source table such as public.users, or a block with 'table'")
+            name = None if text is None else self._table_name(text, item.place, path)
+            return dataclasses.replace(table, source=name, place=item.place, source_place=item.place)
+        entries = self._entries(item, path, _SOURCE_KEYS)
+        if "table" not in entries:
+            self._problem(item.place, path, "'table' is missing: the source's name.")
+        name, place = None, item.place
+        if (entry := entries.get("table")) is not None:
+            place = entry.value.place
+            text = self._text(entry.value, f"{path}.table", "a source table such as public.users")
+            name = None if text is None else self._table_name(text, place, f"{path}.table")
+        where = self._where(entries.get("where"), f"{path}.where")
+        if table.where is not None and "where" in entries:
+            self._problem(
+                entries["where"].place,
+                f"{path}.where",
+                "there is a condition beside 'from' as well: give it once, for the whole table or for each source.",
+            )
+        if table.only and "drop" in entries:
+            self._problem(
+                entries["drop"].place, f"{path}.drop", "with 'only', columns that are not listed are left out anyway."
+            )
+        own = self._columns(entries.get("columns"), f"{path}.columns")
+        return dataclasses.replace(
+            table,
+            source=name,
+            columns={**table.columns, **own},
+            drop={**table.drop, **self._drop(entries.get("drop"), f"{path}.drop")},
+            where=where or table.where,
+            place=item.place,
+            source_place=place,
+        )
 
     def _where(self, entry: Entry | None, path: str) -> ConditionSpec | None:
         if entry is None:
@@ -203,9 +261,11 @@ class _Reader(ColumnReading):
         text = self._sql(entry.value, path, 'an SQL condition such as "deleted_at IS NULL"')
         return None if text is None else ConditionSpec(text, entry.value.place)
 
-    def _check_only(self, entries: Mapping[str, Entry], columns: Mapping[str, ColumnSpec], path: str) -> None:
+    def _check_only(
+        self, entries: Mapping[str, Entry], columns: Mapping[str, ColumnSpec], path: str, *, is_listed: bool
+    ) -> None:
         place = entries["only"].place
-        if not columns and "columns" not in entries:
+        if not columns and "columns" not in entries and not is_listed:
             self._problem(place, f"{path}.only", "only the columns listed are taken, and none is: list them.")
         if "drop" in entries:
             self._problem(
@@ -215,10 +275,7 @@ class _Reader(ColumnReading):
     def _source_table(self, entry: Entry | None, key: Entry, path: str) -> tuple[TableName | None, Place]:
         if entry is None:
             return None, key.place
-        if isinstance(entry.value, Listing):
-            self._later(entry.value.place, f"{path}.from", "merging several source tables (a list in from)")
-            return None, entry.value.place
-        text = self._text(entry.value, f"{path}.from", "a source table such as public.users")
+        text = self._text(entry.value, f"{path}.from", "a source table such as public.users, or a list of them")
         if text is None:
             return None, entry.value.place
         return self._table_name(text, entry.value.place, f"{path}.from"), entry.value.place

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Mapping
 
 from crossfade.mapping.derived import Expression
 from crossfade.mapping.plan import Ambiguous, Const, Keyspace, LocalTime, Remap, Rule, TablePlan, Verbatim
-from crossfade.mapping.rules import described
+from crossfade.mapping.rules import Within, described
 
 
 def meaning_hash(tables: Iterable[TablePlan], keyspaces: Mapping[str, Keyspace]) -> str:
@@ -58,7 +58,7 @@ def rule_meaning(rule: Rule) -> list[object]:
             return ["timezone", zone, (Ambiguous.LATER if ambiguous is Ambiguous.ERROR else ambiguous).value, "shift"]
         case Const(text):
             return ["const", text]
-        case Verbatim():
+        case Verbatim() | Within():  # what is refused was never written
             return ["as it is"]
         case Expression(sql):
             return ["sql", sql]

@@ -45,38 +45,48 @@ def pair_tables(
     _check_begun_with(frozenset(begun_with), spec, source, wanted, collect)
     names = _Names(target.tables)
     pairs = []
-    for target_name in sorted(wanted):
-        source_name, place = wanted[target_name]
-        from_table = source.tables[source_name]
-        is_replicable = _check_source(from_table, place, collect)
-        to_table = _target_table(target_name, from_table, target, names, spec.tables.get(target_name), place, collect)
+    for each in sorted(wanted, key=lambda each: each.target):
+        from_table = source.tables[each.source]
+        is_replicable = _check_source(from_table, each.place, collect)
+        to_table = _target_table(each, from_table, target, names, collect)
         if is_replicable and to_table is not None:
-            pairs.append(Pair(from_table, to_table, spec.tables.get(target_name), place))
+            pairs.append(Pair(from_table, to_table, each.spec, each.place))
     _check_exclusions(spec, source, collect)
     return tuple(pairs)
 
 
-def _wanted(spec: Spec, source: Catalog, collect: Collector) -> dict[TableName, tuple[TableName, Place]]:
-    """Target name -> source name, for sources that exist. A source given under `tables`, once or more often, is not
-    given to its schema's rule."""
-    wanted: dict[TableName, tuple[TableName, Place]] = {}
+@dataclass(frozen=True, slots=True)
+class _Wanted:
+    """A pair by its names: the source exists, the target may. `spec` and `place` are those of the `Pair`."""
+
+    target: TableName
+    source: TableName
+    spec: TableSpec | None
+    place: Place
+
+
+def _wanted(spec: Spec, source: Catalog, collect: Collector) -> list[_Wanted]:
+    """Pairs whose sources exist, those of one target together. A source given under `tables`, once or more often, is
+    not given to its schema's rule."""
+    wanted: list[_Wanted] = []
     taken: set[TableName] = set()
     names = _Names(source.tables)
-    for target_name, table in spec.tables.items():
-        source_name = table.source or _source_by_schema(table, spec, source, names, collect)
-        if source_name is None:
-            continue
-        if source_name not in source.tables:
-            collect.error(
-                "source_table_missing",
-                table.source_place,
-                f"The source has no table {source_name}, which {target_name} is to be made of."
-                f"{names.near(source_name)}",
-                "Correct the name; names are exact, upper and lower case differ.",
-            )
-            continue
-        taken.add(source_name)
-        wanted[target_name] = (source_name, table.place)
+    for target_name, entry in spec.tables.items():
+        for table in entry.each:
+            source_name = table.source or _source_by_schema(table, spec, source, names, collect)
+            if source_name is None:
+                continue
+            if source_name not in source.tables:
+                collect.error(
+                    "source_table_missing",
+                    table.source_place,
+                    f"The source has no table {source_name}, which {target_name} is to be made of."
+                    f"{names.near(source_name)}",
+                    "Correct the name; names are exact, upper and lower case differ.",
+                )
+                continue
+            taken.add(source_name)
+            wanted.append(_Wanted(target_name, source_name, table, table.place))
     for source_schema, target_schema in spec.schemas.items():
         _by_schema(source_schema, target_schema, spec, source, taken, wanted, collect)
     return wanted
@@ -126,9 +136,10 @@ def _by_schema(
     spec: Spec,
     source: Catalog,
     taken: set[TableName],
-    wanted: dict[TableName, tuple[TableName, Place]],
+    wanted: list[_Wanted],
     collect: Collector,
 ) -> None:
+    fed = {each.target: each.source for each in reversed(wanted)}
     place = spec.places.get(f"schemas.{source_schema}", Place(1, 1))
     tables = sorted(name for name in source.tables if name.schema == source_schema)
     if not tables:
@@ -146,23 +157,25 @@ def _by_schema(
         if any(exclusion.matches(name) for exclusion in spec.exclude):
             continue
         target_name = TableName(target_schema, name.name)
-        if target_name in wanted:
+        if target_name in fed:
             collect.error(
                 "target_table_taken",
                 spec.tables[target_name].place if target_name in spec.tables else place,
-                f"{name} would become {target_name}, which {wanted[target_name][0]} already feeds.",
-                f"Exclude {name}, or give it another target with 'from'.",
+                f"{name} would become {target_name}, which {fed[target_name]} already feeds.",
+                f"Exclude {name}, give it another target with 'from', or make one table of both: under tables, "
+                f"{target_name}: {{from: [{fed[target_name]}, {name}]}}.",
             )
             continue
         taken.add(name)
-        wanted[target_name] = (name, place)
+        fed[target_name] = name
+        wanted.append(_Wanted(target_name, name, None, place))
 
 
 def _check_begun_with(
     begun_with: frozenset[TableName],
     spec: Spec,
     source: Catalog,
-    wanted: dict[TableName, tuple[TableName, Place]],
+    wanted: list[_Wanted],
     collect: Collector,
 ) -> None:
     """One error for each table that would join a running copy or leave it. Those that would join go out of `wanted`:
@@ -170,15 +183,19 @@ def _check_begun_with(
     if not begun_with:
         return
     hides_tables = collect.has_errors  # a schema misspelt is no table left out
-    mapped = {source_name for source_name, _ in wanted.values()}
-    for target_name, (source_name, place) in list(wanted.items()):
+    mapped = {each.source for each in wanted}
+    for each in list(wanted):
+        source_name = each.source
         if source_name in begun_with:
             continue
-        del wanted[target_name]
-        entry = f"take {target_name} out of 'tables' and " if target_name in spec.tables else ""
+        wanted.remove(each)
+        if each.target in spec.tables and spec.tables[each.target].sources:
+            entry = f"take it out of the list that {each.target} is made from, and "
+        else:
+            entry = f"take {each.target} out of 'tables' and " if each.target in spec.tables else ""
         collect.error(
             "table_not_in_copy",
-            place,
+            each.place,
             f"{source_name} is not in the running copy, which began without it: neither its rows nor its changes are on"
             " the target, and no table can join a copy that has begun.",
             f"For now, {entry}leave it out with exclude: [{source_name}]; or start over with it: {_START_OVER}.",
@@ -247,15 +264,8 @@ def _check_leaves(table: Table, place: Place, collect: Collector) -> bool:
     return not unlogged
 
 
-def _target_table(
-    name: TableName,
-    source: Table,
-    target: Catalog,
-    names: _Names,
-    table: TableSpec | None,
-    place: Place,
-    collect: Collector,
-) -> Table | None:
+def _target_table(wanted: _Wanted, source: Table, target: Catalog, names: _Names, collect: Collector) -> Table | None:
+    name, table, place = wanted.target, wanted.spec, wanted.place
     found = target.tables.get(name)
     if found is None:
         collect.error(

@@ -1,4 +1,4 @@
-"""What the compiler makes of a mapping and two catalogs: one `TablePlan` per target table, decided before any row.
+"""What the compiler makes of a mapping and two catalogs: a `TablePlan` for each source of each target table.
 
 Everything downstream (copy, codec, statements, preflight) reads plans and never the mapping file. Refuses to know
 YAML, connections or rows. The invariant: a plan is complete (every target column is fed, defaulted or nullable;
@@ -11,10 +11,11 @@ import enum
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from crossfade.catalog import Column, ForeignKey, TableName
+from crossfade.catalog import Column, ForeignKey, Route, TableName
 from crossfade.mapping.derived import Expression
 from crossfade.mapping.idrules import InnerIds, RemapBy, keyspaces_in
-from crossfade.mapping.rules import Convert, ValueMap
+from crossfade.mapping.rules import Convert, ValueMap, Within
+from crossfade.mapping.shares import Share
 
 
 class Ambiguous(enum.Enum):
@@ -60,7 +61,7 @@ class Const:
     text: str | None
 
 
-Rule = Verbatim | Remap | LocalTime | Const | ValueMap | Convert | InnerIds | Expression
+Rule = Verbatim | Within | Remap | LocalTime | Const | ValueMap | Convert | InnerIds | Expression
 
 
 def keyspaces_of(rule: Rule) -> tuple[str, ...]:
@@ -123,7 +124,8 @@ class Keyspace:
     """A declared id map. `old_type` and `new_type` are SQL types of its table `crossfade.id_<name>`.
 
     `by` is the summand of OFFSET (0 otherwise), `taken_from` the target's object that
-    SEQUENCE and TABLE take ids from. UUID5 hashes `<schema>.<table>:<old id as text>` of the owner under
+    SEQUENCE and TABLE take ids from. `lower` and `upper` bound the new ids of OFFSET, [lower, upper), where other
+    sources of a table have the numbers beside them. UUID5 hashes `<schema>.<table>:<old id as text>` of the owner under
     the URL namespace, so that two runs agree.
     """
 
@@ -135,11 +137,13 @@ class Keyspace:
     strategy: Strategy
     by: int = 0
     taken_from: TableName | None = None
+    lower: int | None = None
+    upper: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class TablePlan:
-    """How one source table becomes one target table.
+    """How one source table becomes one target table, or a part of it.
 
     `source_columns` are the columns the source publishes, in attribute order, as the catalog had them when the plan
     was compiled; `used` the names of those that feed something. `identity` names the source columns that identify an
@@ -154,6 +158,8 @@ class TablePlan:
     `where` is the condition by which rows are taken, None for all.
     `owns` is the keyspace whose declared column is in this table, or None; of the tables that one source table is split
     into, one owns it, and the others refer to it.
+    `beside` are the other sources of the target, and `share` says which of its rows are this one's: None where there
+    are no others, and where rows cannot be told apart (append_only).
     """
 
     source: TableName
@@ -176,6 +182,13 @@ class TablePlan:
     row_estimate: int
     bytes_estimate: int
     where: Expression | None = None
+    beside: tuple[TableName, ...] = ()
+    share: Share | None = None
+
+    @property
+    def route(self) -> Route:
+        """What tells this plan from all others of a mapping."""
+        return Route(self.source, self.target)
 
     @property
     def used(self) -> frozenset[str]:

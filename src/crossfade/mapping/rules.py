@@ -69,6 +69,15 @@ class Convert:
 
 
 @dataclass(frozen=True, slots=True)
+class Within:
+    """An integer, taken as it is where it lies in [lower, upper) (None: no bound). What lies outside is refused: where
+    several sources are made into one table, those are the numbers of another (`shares`)."""
+
+    lower: int | None
+    upper: int | None
+
+
+@dataclass(frozen=True, slots=True)
 class Lossy:
     """`cast: lossy` as written; the compiler makes a Convert of it, by both types."""
 

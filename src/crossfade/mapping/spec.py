@@ -98,7 +98,11 @@ class ConditionSpec:
 @dataclass(frozen=True, slots=True)
 class TableSpec:
     """One entry of `tables`. `source` None: the table of the same name in a mapped schema. `only`: just the columns
-    given."""
+    given.
+
+    `sources` are the items of a list in `from`, each as if it were the whole entry: what is said beside the list holds
+    for each of them. The entry itself then has no source.
+    """
 
     target: TableName
     source: TableName | None
@@ -110,6 +114,12 @@ class TableSpec:
     policies: Policies
     place: Place
     source_place: Place
+    sources: tuple[TableSpec, ...] = ()
+
+    @property
+    def each(self) -> tuple[TableSpec, ...]:
+        """One entry for each source: usually itself."""
+        return self.sources or (self,)
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,7 +187,8 @@ def _meaning(spec: Spec) -> dict[str, object]:
                     None if table.where is None else table.where.up,
                     _policies(table.policies),
                 ]
-                for table in spec.tables.values()
+                for entry in spec.tables.values()
+                for table in entry.each
             ],
             key=lambda table: json.dumps(table, sort_keys=True),
         ),

@@ -19,7 +19,7 @@ from crossfade.mapping.rules import Lossy, Sql
 from crossfade.mapping.spec import ColumnSpec, ConditionSpec, KeyspaceSpec, Spec, TableSpec
 
 _RANDOM = frozenset({Strategy.UUID4, Strategy.UUID7})
-_COMPARED_BY_NAME = frozenset({"columns", "drop", "policies"})
+_COMPARED_BY_NAME = frozenset({"columns", "drop", "policies", "sources"})
 
 
 def between_specs(old: Spec, new: Spec) -> Changes:
@@ -85,15 +85,38 @@ def _is_silent(table: TableSpec, spec: Spec) -> bool:
 
 
 def _of_table(name: TableName, old: TableSpec, new: TableSpec) -> Iterator[Change]:
+    if old.sources or new.sources:
+        yield from _of_sources(name, old, new)
+        return
+    yield from _of_source(name, str(name), old, new)
+
+
+def _of_sources(name: TableName, old: TableSpec, new: TableSpec) -> Iterator[Change]:
+    """Entry by entry where there is a list."""
+    before = {each.source: each for each in old.each}
+    after = {each.source: each for each in new.each}
+    for source, entry in after.items():
+        if source not in before:
+            yield Change(
+                Effect.RESYNC, str(name), f"is made of {source} as well, whose rows were never copied", (name,)
+            )
+        else:
+            yield from _of_source(name, f"{name} (from {source})", before[source], entry)
+    for source in before.keys() - after.keys():
+        sentence = f"is made of {source or 'the table of its name'} no more; a table that is followed cannot leave"
+        yield Change(Effect.IMPOSSIBLE, str(name), sentence)
+
+
+def _of_source(name: TableName, called: str, old: TableSpec, new: TableSpec) -> Iterator[Change]:
     again = (name,)
     for field, (was, becomes) in _differing(old, new).items():
-        yield Change(Effect.RESYNC, str(name), f"{field}: {_said(becomes)}, and was {_said(was)}", again)
+        yield Change(Effect.RESYNC, called, f"{field}: {_said(becomes)}, and was {_said(was)}", again)
     if set(old.drop) != set(new.drop):
-        yield Change(Effect.FREE, str(name), "drop lists other columns")
+        yield Change(Effect.FREE, called, "drop lists other columns")
     if old.policies != new.policies:
-        yield from policies(old.policies, new.policies, str(name))
+        yield from policies(old.policies, new.policies, called)
     for column in sorted(old.columns.keys() | new.columns.keys()):
-        subject = f"{name}.{column}"
+        subject = f"{called}.{column}"
         one, other = old.columns.get(column), new.columns.get(column)
         if one is None or other is None:
             yield Change(Effect.RESYNC, subject, "is given a rule" if one is None else "is given no rule", again)

@@ -36,22 +36,20 @@ def _is_append_only(pair: Pair) -> bool:
     return pair.spec is not None and pair.spec.append_only
 
 
-def with_one_owner(
-    plans: Mapping[TableName, TablePlan], keyspaces: Mapping[str, Keyspace]
-) -> dict[TableName, TablePlan]:
+def with_one_owner(plans: Sequence[TablePlan], keyspaces: Mapping[str, Keyspace]) -> list[TablePlan]:
     """The plans, `owns` left to the first target that holds the new ids themselves: what the others hold refers to them
     and follows when a key changes, as the source's own foreign keys would make it."""
-    owner: dict[TableName, TableName] = {}
-    for plan in plans.values():
+    owner: dict[TableName, TablePlan] = {}
+    for plan in plans:
         if plan.owns is None:
             continue
-        first = owner.setdefault(plan.source, plan.target)
-        if _holds(plan, keyspaces) and not _holds(plans[first], keyspaces):
-            owner[plan.source] = plan.target
-    return {
-        name: plan if plan.owns is None or owner[plan.source] == name else dataclasses.replace(plan, owns=None)
-        for name, plan in plans.items()
-    }
+        first = owner.setdefault(plan.source, plan)
+        if _holds(plan, keyspaces) and not _holds(first, keyspaces):
+            owner[plan.source] = plan
+    return [
+        plan if plan.owns is None or owner[plan.source] is plan else dataclasses.replace(plan, owns=None)
+        for plan in plans
+    ]
 
 
 def _holds(plan: TablePlan, keyspaces: Mapping[str, Keyspace]) -> bool:

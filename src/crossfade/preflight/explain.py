@@ -13,6 +13,7 @@ from psycopg import sql
 
 from crossfade.catalog import Catalog, Column, Table, TableName
 from crossfade.mapping.plan import OnMissing, OnTruncate, Plan, TablePlan
+from crossfade.mapping.shares import InMap, InNoMap, InRange
 from crossfade.preflight.data.asked import inputs
 from crossfade.preflight.data.back import Back, way_back
 from crossfade.preflight.data.computed import as_written
@@ -119,17 +120,38 @@ def _rows(table: TablePlan, *, is_pushed: bool) -> str:
         if table.policies.missing_row is OnMissing.INSERT
         else "an UPDATE whose row is not there stops the stream"
     )
-    truncate = "TRUNCATE empties it" if table.policies.truncate is OnTruncate.APPLY else "TRUNCATE stops the stream"
+    truncate = "TRUNCATE stops the stream"
+    if table.policies.truncate is OnTruncate.APPLY:
+        truncate = "TRUNCATE takes out its own rows" if table.beside else "TRUNCATE empties it"
     return f"{every}; {missing}; {truncate}."
 
 
 def _keys(table: TablePlan) -> str:
     if table.append_only:
-        return "Rows are never searched for."
+        others = f" Beside them are those of {', '.join(map(str, table.beside))}." if table.beside else ""
+        return f"Rows are never searched for.{others}"
     found = f"Rows are found by ({', '.join(table.key)}), which ({', '.join(table.identity)}) of the source identify"
     if table.identity_is_full:
         found += " (REPLICA IDENTITY FULL)"
-    return f"{found}." if table.key_is_unique else f"{found}; no unique index of the target covers them (slow)."
+    found += "." if table.key_is_unique else "; no unique index of the target covers them (slow)."
+    return f"{found} {_share(table)}".rstrip()
+
+
+def _share(table: TablePlan) -> str:
+    """Which rows are this source's, where there are others."""
+    others = ", ".join(map(str, table.beside))
+    match table.share:
+        case InRange(column, lower, upper):
+            parts = [f"from {lower} on"] if lower is not None else []
+            parts += [f"below {upper}"] if upper is not None else []
+            return f"Rows with {column} {' and '.join(parts)} are its own; the others are those of {others}."
+        case InMap(column, keyspace):
+            return f"Rows with an id of ids.{keyspace} in {column} are its own; the others are those of {others}."
+        case InNoMap(column, keyspaces):
+            maps = ", ".join(f"ids.{name}" for name in keyspaces)
+            return f"Rows whose {column} is no id of {maps} are its own; the others are those of {others}."
+        case None:
+            return ""
 
 
 def _left_behind(table: TablePlan, source: Table, split: Sequence[TablePlan]) -> Iterator[tuple[str, str]]:

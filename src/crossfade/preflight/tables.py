@@ -86,7 +86,7 @@ def _columns(leaf: Table) -> str:
 
 def target_partitions(plan: Plan, target: Catalog, *, replica_role: bool) -> Iterator[Remark]:
     """Leaves of partitioned target tables: rows that come through the root wake what only the leaf has (H1)."""
-    for each in plan.tables:
+    for each in {table.target: table for table in plan.tables}.values():
         root = target.tables[each.target]
         known = {trigger.name for trigger in root.triggers}
         awake = {"R", "A"} if replica_role and not each.applied_as_origin else {"O", "A"}
@@ -121,4 +121,8 @@ def _trigger(plan: TablePlan, leaf: Table, trigger: Trigger, *, is_origin: bool)
 
 def written_columns(plans: Iterable[TablePlan]) -> dict[TableName, frozenset[str]]:
     """Target columns we give values to, by target table."""
-    return {plan.target: frozenset(column.target.name for column in plan.columns) for plan in plans}
+    written: dict[TableName, frozenset[str]] = {}
+    for plan in plans:
+        names = frozenset(column.target.name for column in plan.columns)
+        written[plan.target] = written.get(plan.target, frozenset()) | names
+    return written

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from crossfade.catalog import Catalog, Key, Table
+from crossfade.catalog import Catalog, Key, Table, TableName
 from crossfade.findings import Severity
 from crossfade.mapping.plan import Plan, TablePlan, Verbatim
 from crossfade.preflight.data.effects import effect
@@ -21,6 +21,7 @@ from crossfade.preflight.remarks import Remark, Side, remark
 def uniqueness(plan: Plan, source: Catalog, target: Catalog) -> Iterator[Remark]:
     """Unique keys whose columns the source keeps unique, until the target's types compare them."""
     ground = Ground(source.version)
+    told: set[tuple[TableName, str]] = set()
     for table in plan.tables:
         reasons = {
             column.target.name: found.merges
@@ -29,7 +30,11 @@ def uniqueness(plan: Plan, source: Catalog, target: Catalog) -> Iterator[Remark]
         }
         for key in target.tables[table.target].keys:
             why = next((reasons[name] for name in key.columns if name in reasons), "")
-            if key.is_unique and key.is_valid and why and _is_unique_there(key, table, source.tables[table.source]):
+            named = table.target, key.name
+            if named in told or not (key.is_unique and key.is_valid and why):
+                continue
+            if _is_unique_there(key, table, source.tables[table.source]):
+                told.add(named)
                 yield remark(
                     Side.TARGET,
                     Severity.WARNING,

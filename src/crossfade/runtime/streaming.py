@@ -18,7 +18,7 @@ import time
 from collections.abc import Awaitable, Callable, Mapping
 from datetime import UTC, datetime
 
-from crossfade.catalog import TableName
+from crossfade.catalog import Route
 from crossfade.copy import driver as copy
 from crossfade.events import Listener, Note, Phase
 from crossfade.ledger import AckLedger
@@ -229,7 +229,7 @@ class Streaming:
         patience = int(str(row[0])) / 1000 if row is not None else 0.0
         return min(configured, patience / 3) if patience > 0 else configured
 
-    async def _caught_up(self, ledger: AckLedger, reader: StreamReader, from_lsns: Mapping[TableName, Lsn]) -> None:
+    async def _caught_up(self, ledger: AckLedger, reader: StreamReader, from_lsns: Mapping[Route, Lsn]) -> None:
         """Until the durable position has passed what was committed when streaming began, and every copied one."""
         source = await connect(self._source_dsn, purpose="mark", endpoint="source")
         try:

@@ -7,21 +7,24 @@ what a part left behind is taken out together with its mark.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
 import psycopg
 
 from crossfade import failpoints, statements
-from crossfade.catalog import TableName
+from crossfade.catalog import Route, TableName
 from crossfade.events import CopyState
 from crossfade.faults import Fenced
 from crossfade.lsn import NOWHERE, Lsn
-from crossfade.mapping.plan import Plan
+from crossfade.mapping.plan import Plan, TablePlan
 from crossfade.session.connect import Connection
 
-_ONE: Final = " WHERE workflow = %s AND target_schema = %s AND target_name = %s"
+_KEY: Final = "source_schema, source_name, target_schema, target_name"
+_ONE: Final = (
+    " WHERE workflow = %s AND source_schema = %s AND source_name = %s AND target_schema = %s AND target_name = %s"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,9 +41,8 @@ class Piece:
 async def recorded(connection: Connection, workflow: str) -> tuple[CopyState, ...]:
     """One event per table of the workflow, `pending` or `done`, in the order of their source names."""
     cursor = await connection.execute(
-        "SELECT source_schema, source_name, target_schema, target_name, state, copied_rows, copied_bytes,"
-        " rows_estimated, from_lsn::text FROM crossfade.copy_tables WHERE workflow = %s"
-        " ORDER BY source_schema, source_name, target_schema, target_name",
+        f"SELECT {_KEY}, state, copied_rows, copied_bytes, rows_estimated, from_lsn::text FROM crossfade.copy_tables"
+        f" WHERE workflow = %s ORDER BY {_KEY}",
         (workflow,),
     )
     return tuple(
@@ -72,62 +74,74 @@ async def register(connection: Connection, plan: Plan) -> None:
     async with connection.transaction():
         for table in plan.tables:
             await connection.execute(
-                "INSERT INTO crossfade.copy_tables (workflow, target_schema, target_name, source_schema, source_name,"
-                " state, rows_estimated) VALUES (%s, %s, %s, %s, %s, 'pending', %s) ON CONFLICT DO NOTHING",
-                (plan.workflow, *table.target, *table.source, table.row_estimate),
+                f"INSERT INTO crossfade.copy_tables (workflow, {_KEY}, state, rows_estimated)"
+                " VALUES (%s, %s, %s, %s, %s, 'pending', %s) ON CONFLICT DO NOTHING",
+                (plan.workflow, *_named(table.route), table.row_estimate),
             )
 
 
-async def states(connection: Connection, workflow: str) -> dict[TableName, str]:
-    """`pending` or `done` of each target table."""
+def _named(route: Route) -> tuple[str, str, str, str]:
+    """The values of `_KEY`."""
+    return (*route.source, *route.target)
+
+
+def _route(row: Sequence[object]) -> Route:
+    """That of a row which begins with `_KEY`."""
+    source_schema, source_name, target_schema, target_name = map(str, row[:4])
+    return Route(TableName(source_schema, source_name), TableName(target_schema, target_name))
+
+
+async def states(connection: Connection, workflow: str) -> dict[Route, str]:
+    """`pending` or `done` of each table."""
     cursor = await connection.execute(
-        "SELECT target_schema, target_name, state FROM crossfade.copy_tables WHERE workflow = %s", (workflow,)
+        f"SELECT {_KEY}, state FROM crossfade.copy_tables WHERE workflow = %s", (workflow,)
     )
-    return {TableName(str(row[0]), str(row[1])): str(row[2]) for row in await cursor.fetchall()}
+    return {_route(row): str(row[4]) for row in await cursor.fetchall()}
 
 
-async def from_lsns(connection: Connection, plan: Plan) -> dict[TableName, Lsn]:
-    """Per target table, the position before which the copy already shows its changes."""
+async def from_lsns(connection: Connection, plan: Plan) -> dict[Route, Lsn]:
+    """Per table, the position before which the copy already shows its changes."""
     cursor = await connection.execute(
-        "SELECT target_schema, target_name, from_lsn::text FROM crossfade.copy_tables WHERE workflow = %s"
-        " AND from_lsn IS NOT NULL",
+        f"SELECT {_KEY}, from_lsn::text FROM crossfade.copy_tables WHERE workflow = %s AND from_lsn IS NOT NULL",
         (plan.workflow,),
     )
-    return {TableName(str(row[0]), str(row[1])): Lsn.parse(str(row[2])) for row in await cursor.fetchall()}
+    return {_route(row): Lsn.parse(str(row[4])) for row in await cursor.fetchall()}
 
 
-async def begin_attempt(connection: Connection, plan: Plan, *, replica_role: bool) -> tuple[int, list[TableName]]:
+async def begin_attempt(connection: Connection, plan: Plan, *, replica_role: bool) -> tuple[int, list[Route]]:
     """Before anything is read at another snapshot: nobody marks what was read before, and nothing of it stays.
 
     Finished parts of unfinished tables are taken out, since rows of two snapshots in one table would be a state the
-    source never had. Returns the number that marks must carry, and the tables that held rows.
+    source never had; rows of other sources stay. Returns the number that marks must carry, and the tables that held
+    rows.
     """
     async with connection.transaction():
         # A session that outlived its daemon may be about to mark: it is waited for, or waits and finds itself fenced.
         cursor = await connection.execute(
-            "SELECT target_schema, target_name, max(attempt) OVER () FROM (SELECT * FROM crossfade.copy_tables"
-            " WHERE workflow = %s AND state = 'pending' ORDER BY target_schema, target_name FOR UPDATE) p",
+            f"SELECT {_KEY}, max(attempt) OVER () FROM (SELECT * FROM crossfade.copy_tables"
+            f" WHERE workflow = %s AND state = 'pending' ORDER BY {_KEY} FOR UPDATE) p",
             (plan.workflow,),
         )
         found = await cursor.fetchall()
-        pending = {TableName(str(row[0]), str(row[1])) for row in found}
-        attempt = int(str(found[0][2])) + 1 if found else 0
+        pending = {_route(row) for row in found}
+        attempt = int(str(found[0][4])) + 1 if found else 0
         cursor = await connection.execute(
-            "SELECT DISTINCT target_schema, target_name FROM crossfade.copy_parts"
-            " WHERE workflow = %s AND state = 'done'",
+            f"SELECT DISTINCT {_KEY} FROM crossfade.copy_parts WHERE workflow = %s AND state = 'done'",
             (plan.workflow,),
         )
-        partial = {TableName(str(row[0]), str(row[1])) for row in await cursor.fetchall()} & pending
-        emptied = sorted(table.target for table in plan.tables if table.target in partial)
+        partial = {_route(row) for row in await cursor.fetchall()} & pending
+        emptied = sorted((table for table in plan.tables if table.route in partial), key=lambda table: table.route)
         if emptied:
             if replica_role:
                 await connection.execute("SET LOCAL session_replication_role = replica")
-            for target in emptied:
-                await _empty(connection, target)
+            for table in emptied:
+                beside = [other.route for other in plan.tables if other.target == table.target]
+                await _empty(connection, table, is_alone=pending.issuperset(beside))
         await connection.execute(
             "DELETE FROM crossfade.copy_parts p USING crossfade.copy_tables t"
             " WHERE p.workflow = %s AND t.state = 'pending'"
-            " AND (t.workflow, t.target_schema, t.target_name) = (p.workflow, p.target_schema, p.target_name)",
+            " AND (t.workflow, t.source_schema, t.source_name, t.target_schema, t.target_name)"
+            " = (p.workflow, p.source_schema, p.source_name, p.target_schema, p.target_name)",
             (plan.workflow,),
         )
         await connection.execute(
@@ -136,28 +150,39 @@ async def begin_attempt(connection: Connection, plan: Plan, *, replica_role: boo
             (attempt, plan.workflow),
         )
         failpoints.reached("in_emptying")
-    return attempt, emptied
+    return attempt, [table.route for table in emptied]
 
 
-async def _empty(connection: Connection, target: TableName) -> None:
+async def _empty(connection: Connection, table: TablePlan, *, is_alone: bool) -> None:
+    """Take out what was copied of a table. `is_alone`: its target holds rows of no source that is done."""
+    if not is_alone:
+        await connection.execute(statements.delete_share(table))
+        return
     try:
         async with connection.transaction():
-            await connection.execute(statements.truncate([target]))
+            await connection.execute(statements.truncate([table.target]))
     except (psycopg.errors.FeatureNotSupported, psycopg.errors.InsufficientPrivilege):
         # A foreign key of another table refers to it, or we lack the right: slower, and just as empty.
-        await connection.execute(statements.delete_all(target))
+        await connection.execute(statements.delete_all(table.target))
 
 
-async def divide(
-    connection: Connection, workflow: str, target: TableName, pieces: Iterable[Piece], attempt: int
-) -> None:
+async def divide(connection: Connection, workflow: str, route: Route, pieces: Iterable[Piece], attempt: int) -> None:
     """Write down the parts of a pending table."""
     async with connection.transaction():
         await connection.cursor().executemany(
-            "INSERT INTO crossfade.copy_parts (workflow, target_schema, target_name, part, attempt, relation,"
-            " range_of, range_lower, range_upper, state) VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, 'pending')",
+            f"INSERT INTO crossfade.copy_parts (workflow, {_KEY}, part, attempt, relation, range_of, range_lower,"
+            " range_upper, state) VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, 'pending')",
             [
-                (workflow, *target, piece.part, attempt, piece.relation, piece.range_of, piece.lower, piece.upper)
+                (
+                    workflow,
+                    *_named(route),
+                    piece.part,
+                    attempt,
+                    piece.relation,
+                    piece.range_of,
+                    piece.lower,
+                    piece.upper,
+                )
                 for piece in pieces
             ],
         )
@@ -168,7 +193,7 @@ class Mark:
     """What a finished part, or a table copied in one (`part` None), leaves behind in the transaction of its rows."""
 
     workflow: str
-    target: TableName
+    route: Route
     part: int | None
     attempt: int
     from_lsn: Lsn
@@ -180,7 +205,7 @@ async def write(connection: Connection, mark: Mark, *, rows: int, size: int) -> 
         cursor = await connection.execute(
             "UPDATE crossfade.copy_tables SET state = 'done', from_lsn = %s::pg_lsn, copied_rows = %s,"
             " copied_bytes = %s, finished_at = clock_timestamp()" + _ONE + " AND attempt = %s AND state = 'pending'",
-            (str(mark.from_lsn), rows, size, mark.workflow, *mark.target, mark.attempt),
+            (str(mark.from_lsn), rows, size, mark.workflow, *_named(mark.route), mark.attempt),
         )
         if cursor.rowcount != 1:
             raise _fenced()
@@ -188,14 +213,14 @@ async def write(connection: Connection, mark: Mark, *, rows: int, size: int) -> 
     # The table's line is locked first: parts that end together must see each other's marks, or none would be the last.
     cursor = await connection.execute(
         "SELECT FROM crossfade.copy_tables" + _ONE + " AND attempt = %s AND state = 'pending' FOR UPDATE",
-        (mark.workflow, *mark.target, mark.attempt),
+        (mark.workflow, *_named(mark.route), mark.attempt),
     )
     if cursor.rowcount != 1:
         raise _fenced()
     cursor = await connection.execute(
         "UPDATE crossfade.copy_parts SET state = 'done', copied_rows = %s, copied_bytes = %s,"
         " finished_at = clock_timestamp()" + _ONE + " AND part = %s AND attempt = %s AND state = 'pending'",
-        (rows, size, mark.workflow, *mark.target, mark.part, mark.attempt),
+        (rows, size, mark.workflow, *_named(mark.route), mark.part, mark.attempt),
     )
     if cursor.rowcount != 1:
         raise _fenced()
@@ -205,15 +230,16 @@ async def write(connection: Connection, mark: Mark, *, rows: int, size: int) -> 
         " state = CASE WHEN more THEN 'pending' ELSE 'done' END,"
         " finished_at = CASE WHEN more THEN NULL ELSE clock_timestamp() END"
         " FROM (SELECT EXISTS (SELECT FROM crossfade.copy_parts" + _ONE + " AND state <> 'done') AS more) p"
-        " WHERE t.workflow = %s AND t.target_schema = %s AND t.target_name = %s",
-        (rows, size, str(mark.from_lsn), mark.workflow, *mark.target, mark.workflow, *mark.target),
+        " WHERE t.workflow = %s AND t.source_schema = %s AND t.source_name = %s AND t.target_schema = %s"
+        " AND t.target_name = %s",
+        (rows, size, str(mark.from_lsn), mark.workflow, *_named(mark.route), mark.workflow, *_named(mark.route)),
     )
 
 
 async def written(connection: Connection, mark: Mark) -> tuple[int, int] | None:
     """The rows and bytes that came with the mark, if it is there: asked when the answer to a COMMIT was lost."""
     where = _ONE + " AND attempt = %s AND state = 'done'"
-    values: tuple[object, ...] = (mark.workflow, *mark.target, mark.attempt)
+    values: tuple[object, ...] = (mark.workflow, *_named(mark.route), mark.attempt)
     if mark.part is None:
         query = "SELECT copied_rows, copied_bytes FROM crossfade.copy_tables" + where
     else:

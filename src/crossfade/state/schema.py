@@ -13,7 +13,7 @@ import psycopg
 from crossfade.faults import Misconfigured, Refused
 from crossfade.session.connect import Connection, server_fault
 
-VERSION: Final = 3
+VERSION: Final = 4
 
 
 def statements() -> tuple[str, ...]:

@@ -38,6 +38,7 @@ from crossfade.lsn import Lsn
 from crossfade.pgoutput.assemble import Piece
 from crossfade.pipe import EndOfStream, Idle, Pipe
 from crossfade.session.connect import Connection, result_fault, server_fault
+from crossfade.target.collision import TAKEN
 from crossfade.target.gather import Gatherer, Ready
 from crossfade.target.pipeline import Statement, StatementFailed
 from crossfade.target.progress import Position
@@ -61,9 +62,6 @@ _COMMIT_AFTER: Final = 0.5
 _SLICE: Final = 100
 
 _COMMIT: Final = Statement(b"COMMIT")
-
-# A unique key or an exclusion constraint refused a row that another row may be about to make room for.
-_TAKEN: Final = frozenset({"23505", "23P01"})
 
 
 class Applier:
@@ -220,7 +218,7 @@ class Applier:
 
     async def _alone(self, piece: Piece, fault: Fault) -> None:
         """A transaction that the exact path could not apply: values may have to change places at once. Else `fault`."""
-        batch = self._gatherer.folded(piece) if fault.sqlstate in _TAKEN and self._replica_role else None
+        batch = self._gatherer.folded(piece) if fault.sqlstate in TAKEN and self._replica_role else None
         if batch is None or batch.reason:
             raise fault
         try:

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Final
 
-from crossfade.catalog import TableName
+from crossfade.catalog import Route
 from crossfade.mapping.plan import TablePlan
 from crossfade.pgoutput.messages import UNCHANGED, Cell, Form, Insert, Relation, Tuple, Update
 from crossfade.target.evaluate import Evaluator
@@ -26,7 +26,7 @@ _AT_ONCE: Final = 2000
 
 @dataclass(slots=True)
 class _Table:
-    """A target table: what asks about its rows, the rows asked about, and what came of them."""
+    """One way into a target table: what asks about its rows, the rows asked about, and what came of them."""
 
     relation: Relation
     plan: TablePlan
@@ -36,21 +36,21 @@ class _Table:
 
 
 class Derived:
-    """`tables` are the target tables it answers for."""
+    """`tables` are those it answers for."""
 
     def __init__(self, pipeline: Pipeline, form: Form) -> None:
         self._pipeline = pipeline
         self._form = form
-        self.tables: dict[TableName, _Table] = {}
+        self.tables: dict[Route, _Table] = {}
 
     def describe(self, relation: Relation, plan: TablePlan) -> None:
         """Rows of that table are of this shape from now on, and not yet extended."""
-        known = self.tables.get(plan.target)
+        known = self.tables.get(plan.route)
         evaluator = Evaluator(self._pipeline, relation, plan, self._form)
         made = _Table(relation, plan, evaluator)
         if known is not None:
             made.answers = known.answers
-        self.tables[plan.target] = made
+        self.tables[plan.route] = made
 
     def forget(self) -> None:
         """Whatever was asked is of no use any more."""
@@ -60,7 +60,7 @@ class Derived:
 
     def ask(self, plan: TablePlan, message: Insert | Update) -> None:
         """Ask about the new row of a change."""
-        table = self.tables.get(plan.target)
+        table = self.tables.get(plan.route)
         if table is not None:
             table.asked.append(_whole(message))
 
@@ -73,7 +73,7 @@ class Derived:
 
     def take(self, plan: TablePlan, message: Insert | Update) -> tuple[Insert | Update, bool]:
         """The next change asked about, its rows extended, and whether the condition takes the new one."""
-        is_taken, cells = self.tables[plan.target].answers.popleft()
+        is_taken, cells = self.tables[plan.route].answers.popleft()
         if not is_taken or not cells:
             return message, is_taken
         new = (*message.new, *cells)

@@ -14,7 +14,7 @@ from collections.abc import Iterator, Mapping
 from typing import Final
 
 from crossfade import failpoints
-from crossfade.catalog import TableName
+from crossfade.catalog import Route
 from crossfade.faults import Fault, PlanMismatch
 from crossfade.lsn import Lsn
 from crossfade.mapping.plan import Plan, TablePlan
@@ -58,12 +58,12 @@ class _Open:
 class Gatherer:
     """Run `run` as a task of its own; the applier awaits `ready` and takes with `take`.
 
-    `from_lsn` holds, per target table copied at a later snapshot, the position before which its changes are already in
+    `from_lsn` holds, per table copied at a later snapshot, the position before which its changes are already in
     the copy. With `folds` False nothing is folded and every batch is for the exact path.
     """
 
     def __init__(
-        self, pipe: Pipe, plan: Plan, *, form: Form, from_lsn: Mapping[TableName, Lsn], batch_bytes: int, folds: bool
+        self, pipe: Pipe, plan: Plan, *, form: Form, from_lsn: Mapping[Route, Lsn], batch_bytes: int, folds: bool
     ) -> None:
         self._pipe = pipe
         self._plans = plan.by_source()
@@ -210,7 +210,7 @@ class Gatherer:
                 if at == len(opened.layers):
                     opened.layers.append({})
                     skips.append(set())
-                from_lsn = self._from_lsn.get(plan.target)
+                from_lsn = self._from_lsn.get(plan.route)
                 if from_lsn is not None and final_lsn < from_lsn:
                     skips[at].add(oid)
                 elif oid not in opened.layers[at]:

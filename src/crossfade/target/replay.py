@@ -8,7 +8,7 @@ anything else raises, and the caller rolls back.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -16,7 +16,7 @@ import psycopg
 from psycopg.pq import TransactionStatus
 
 from crossfade import statements
-from crossfade.catalog import TableName
+from crossfade.catalog import Route
 from crossfade.events import Operation
 from crossfade.faults import Fault, Refused, RowRefused
 from crossfade.lsn import Lsn
@@ -26,6 +26,7 @@ from crossfade.pgoutput.changes import Change, Truncation, changes_of
 from crossfade.pgoutput.messages import UNCHANGED, Cell, Delete, Form, Insert, Relation, Update
 from crossfade.session.connect import Connection, result_fault, server_fault
 from crossfade.target import idmap
+from crossfade.target.collision import collided
 from crossfade.target.derived import Derived
 from crossfade.target.pipeline import Parameters, Pipeline, Statement, StatementFailed
 from crossfade.target.tally import Tally
@@ -63,7 +64,7 @@ class _Step:
 class Replayer:
     """Applies pieces on one connection, in the transaction the caller keeps open.
 
-    `from_lsn` holds, per target table copied at a later snapshot, the position before which its changes are already in
+    `from_lsn` holds, per table copied at a later snapshot, the position before which its changes are already in
     the copy. `replica_role` says that we may set session_replication_role. `form` is the stream's.
     """
 
@@ -74,7 +75,7 @@ class Replayer:
         *,
         ids: Mapping[str, IdState],
         zones: Mapping[str, Zone],
-        from_lsn: Mapping[TableName, Lsn],
+        from_lsn: Mapping[Route, Lsn],
         replica_role: bool,
         form: Form,
     ) -> None:
@@ -249,10 +250,10 @@ class Replayer:
         codecs = self._codecs_of(relation)
         if not self._from_lsn:
             return codecs
-        return tuple(codec for codec in codecs if not self._is_copied(codec.plan.target, final_lsn))
+        return tuple(codec for codec in codecs if not self._is_copied(codec.plan.route, final_lsn))
 
-    def _is_copied(self, target: TableName, final_lsn: Lsn) -> bool:
-        from_lsn = self._from_lsn.get(target)
+    def _is_copied(self, route: Route, final_lsn: Lsn) -> bool:
+        from_lsn = self._from_lsn.get(route)
         return from_lsn is not None and final_lsn < from_lsn
 
     async def _load_ids(self, pieces: Sequence[Piece]) -> None:
@@ -288,7 +289,7 @@ class Replayer:
         clock = self.remarks.clock
         step: _Step | None
         is_taken = True
-        if codec.plan.target in self._derived.tables and not isinstance(message, Delete):
+        if codec.plan.route in self._derived.tables and not isinstance(message, Delete):
             message, is_taken = self._derived.take(codec.plan, message)
         if not is_taken:
             step = self._left_out(codec, message, final_lsn)
@@ -305,11 +306,11 @@ class Replayer:
             step = _Step(codec, final_lsn, Operation.DELETE, text, key.cells, others=key.others, may_miss=some)
             if not key.cells:
                 if not some:
-                    self.tally.conflicts[codec.plan.target, "missing_row"] += 1
+                    self.tally.conflicts[codec.plan.route, "missing_row"] += 1
                 return None
         if clock:
             for note, times in clock.items():
-                self.tally.clock[codec.plan.target, note] += times
+                self.tally.clock[codec.plan.route, note] += times
             clock.clear()
         return step
 
@@ -327,7 +328,7 @@ class Replayer:
     def _left_out(self, codec: RowCodec, message: Insert | Update | Delete, final_lsn: Lsn) -> _Step | None:
         """The condition does not take the new row: if there is an old one, it goes."""
         if not isinstance(message, Update):
-            self.tally.changes[codec.plan.target, Operation.INSERT] += 1
+            self.tally.changes[codec.plan.route, Operation.INSERT] += 1
             return None
         if message.old is None:
             key = codec.key_of_old(message.new, None, self.remarks)
@@ -336,7 +337,7 @@ class Replayer:
             self._unambiguous(codec, key)
             codec.owner_moved(message.old, message.new)
         if not key.cells:
-            self.tally.changes[codec.plan.target, Operation.UPDATE] += 1
+            self.tally.changes[codec.plan.route, Operation.UPDATE] += 1
             return None
         text = self._texts.delete(codec.plan)
         return _Step(codec, final_lsn, Operation.UPDATE, text, key.cells, others=key.others, may_miss=True)
@@ -408,7 +409,7 @@ class Replayer:
         except psycopg.Error as error:
             raise server_fault(error, where="target") from None
         for step in steps:
-            self.tally.changes[step.codec.plan.target, step.operation] += 1
+            self.tally.changes[step.codec.plan.route, step.operation] += 1
         return counts
 
     async def _run(
@@ -444,7 +445,7 @@ class Replayer:
             return await self.pipeline.run(batch)
         except StatementFailed as failed:
             owner = owners[failed.index] if failed.index < len(owners) else None
-            raise result_fault(failed.result, where=owner.place if owner is not None else "target") from None
+            raise _refused(failed, owner) from None
 
     async def _run_one(self, step: _Step) -> None:
         plan = step.codec.plan
@@ -464,7 +465,7 @@ class Replayer:
         if step.may_miss:
             return
         if step.operation is Operation.DELETE:
-            self.tally.conflicts[plan.target, "missing_row"] += 1
+            self.tally.conflicts[plan.route, "missing_row"] += 1
             return
         is_complete = step.row is not None and not any(cell is UNCHANGED for cell in step.row)
         if plan.where is not None and is_complete:
@@ -490,7 +491,7 @@ class Replayer:
             )
         assert step.row is not None
         await self._execute(step, statements.insert(plan), _complete(step.row))
-        self.tally.conflicts[plan.target, "missing_row"] += 1
+        self.tally.conflicts[plan.route, "missing_row"] += 1
 
     async def _execute(self, step: _Step, text: bytes, parameters: Parameters) -> int:
         batch: list[Statement] = []
@@ -501,7 +502,7 @@ class Replayer:
         try:
             return (await self.pipeline.run(batch))[-1]
         except StatementFailed as failed:
-            raise result_fault(failed.result, where=step.place) from None
+            raise _refused(failed, step) from None
 
     async def _truncate(self, truncation: Truncation, final_lsn: Lsn) -> None:
         plans = [codec.plan for relation in truncation.relations for codec in self._open_codecs(relation, final_lsn)]
@@ -515,24 +516,57 @@ class Replayer:
                 )
         if not plans:
             return
-        names = [plan.target for plan in plans]
+        partly = await self._sharing(plans)
+        names = list(dict.fromkeys(plan.target for plan in plans))
         if self._replica_role and not self._in_replica_role:
             # A change of a table applied as origin came before: triggers on TRUNCATE must not fire for it.
             await self._connection.execute("SET LOCAL session_replication_role = replica")
             self._in_replica_role = True
         await self._connection.execute("SAVEPOINT truncation")
         try:
-            await self._connection.execute(statements.truncate(names))
+            if partly:
+                await self._delete_all(plans, partly)
+            else:
+                await self._connection.execute(statements.truncate(names))
         except (psycopg.errors.FeatureNotSupported, psycopg.errors.ObjectInUse):
             # A foreign key from outside the set refers to one of them: refused even under replica role. Or a deferred
             # check of one of them is still to come, of a change that shares our transaction but not the source's.
             # Children come last in the list the source sends (it adds what CASCADE reached), so they are emptied first.
             await self._connection.execute("ROLLBACK TO SAVEPOINT truncation")
-            for name in reversed(names):
-                await self._connection.execute(statements.delete_all(name))
+            await self._delete_all(plans, partly)
         await self._connection.execute("RELEASE SAVEPOINT truncation")  # thousands of them must not nest
-        for name in names:
-            self.tally.changes[name, Operation.TRUNCATE] += 1
+        for plan in plans:
+            self.tally.changes[plan.route, Operation.TRUNCATE] += 1
+
+    async def _sharing(self, plans: Sequence[TablePlan]) -> set[Route]:
+        """Those of which the target keeps rows: of other sources, which are not truncated."""
+        truncated = {plan.route for plan in plans}
+        partly = {
+            plan.route for plan in plans if any(Route(other, plan.target) not in truncated for other in plan.beside)
+        }
+        for plan in plans:
+            if plan.route in partly and plan.share is None:
+                raise RowRefused(
+                    f"{plan.source} was truncated, and nobody can tell its rows in {plan.target} from those of"
+                    f" {', '.join(map(str, plan.beside))}.",
+                    where=str(plan.source),
+                    means="Nothing of that transaction was applied; the slot keeps it.",
+                    do="To go on, start over: `crossfade teardown`, empty the target tables, `crossfade run`.",
+                )
+        if partly:
+            await self.write_ids()  # the maps say whose rows are whose, those of this transaction too
+        return partly
+
+    async def _delete_all(self, plans: Sequence[TablePlan], partly: Collection[Route]) -> None:
+        """Row by row, children first; of some tables only what is theirs."""
+        for plan in reversed(plans):
+            if plan.route not in partly:
+                await self._connection.execute(statements.delete_all(plan.target))
+                continue
+            # Our session joins by loops, which suits a key's index; an id map is not searched by its new ids.
+            await self._connection.execute("SET LOCAL enable_hashjoin = on")
+            await self._connection.execute(statements.delete_share(plan))
+            await self._connection.execute("SET LOCAL enable_hashjoin = off")
 
     async def settle(self) -> None:
         """Another level is about to write in our transaction: the role is the usual one, and no savepoint is left."""
@@ -549,7 +583,7 @@ class Replayer:
         """At the end of a source transaction: references whose parent never came (I3)."""
         for (keyspace, _), plan in self.remarks.orphans.items():
             owner = self._ids[keyspace].keyspace.owner
-            if any(self._is_copied(each.target, final_lsn) for each in self._plans.get(owner, ())):
+            if any(self._is_copied(each.route, final_lsn) for each in self._plans.get(owner, ())):
                 # The parent's changes are passed over: it may have come, and gone before its table was copied.
                 continue
             if plan.policies.orphan_id is OnOrphan.ERROR:
@@ -559,7 +593,7 @@ class Replayer:
                     means="Nothing of that transaction was applied; the slot keeps it.",
                     do="Mend the reference on the source, or set `orphan_id: allocate` and restart the daemon.",
                 )
-            self.tally.conflicts[plan.target, "orphan_id"] += 1
+            self.tally.conflicts[plan.route, "orphan_id"] += 1
         self.remarks.orphans.clear()
 
 
@@ -569,28 +603,34 @@ class _Texts:
     _MOST: Final = 4096  # masks of unchanged TOAST over many tables must not pile up
 
     def __init__(self) -> None:
-        self._known: dict[tuple[str, TableName, tuple[int, ...]], bytes] = {}
+        self._known: dict[tuple[str, Route, tuple[int, ...]], bytes] = {}
 
     def insert(self, plan: TablePlan) -> bytes:
-        return self._get(("insert", plan.target, ()), lambda: statements.insert(plan))
+        return self._get(("insert", plan.route, ()), lambda: statements.insert(plan))
 
     def delete(self, plan: TablePlan) -> bytes:
-        return self._get(("delete", plan.target, ()), lambda: statements.delete(plan))
+        return self._get(("delete", plan.route, ()), lambda: statements.delete(plan))
 
     def update(self, codec: RowCodec, assigned: tuple[int, ...], *, reinserts: bool) -> bytes:
         make = statements.reinsert if reinserts else statements.update
         return self._get(
-            ("reinsert" if reinserts else "update", codec.plan.target, assigned),
+            ("reinsert" if reinserts else "update", codec.plan.route, assigned),
             lambda: make(codec.plan, [codec.names[at] for at in assigned]),
         )
 
-    def _get(self, key: tuple[str, TableName, tuple[int, ...]], compose: Callable[[], bytes]) -> bytes:
+    def _get(self, key: tuple[str, Route, tuple[int, ...]], compose: Callable[[], bytes]) -> bytes:
         text = self._known.get(key)
         if text is None:
             if len(self._known) >= self._MOST:
                 self._known.clear()
             text = self._known[key] = compose()
         return text
+
+
+def _refused(failed: StatementFailed, step: _Step | None) -> Fault:
+    """What the target did not take; where several sources are made into one table, whose row met whose."""
+    fault = result_fault(failed.result, where=step.place if step is not None else "target")
+    return fault if step is None else collided(fault, step.codec.plan)
 
 
 _IN: Final = ", in the transaction whose commit is at "

@@ -14,7 +14,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
-from crossfade.catalog import TableName
+from crossfade.catalog import Route, TableName
 from crossfade.events import Operation
 from crossfade.faults import ProtocolViolation, RowRefused, Transient, Unreachable
 from crossfade.mapping.plan import Plan, TablePlan
@@ -111,13 +111,13 @@ class _Work:
     """What is to be done, in order, and what is told of it afterwards."""
 
     steps: list[_Step | _Copy] = field(default_factory=list)
-    clock: Counter[tuple[TableName, str]] = field(default_factory=Counter)
+    clock: Counter[tuple[Route, str]] = field(default_factory=Counter)
     ids_known: int = 0
 
     def noted(self, plan: TablePlan, remarks: Remarks) -> None:
         """Keep what was noticed of rows of that table."""
         for note, times in remarks.clock.items():
-            self.clock[plan.target, note] += times
+            self.clock[plan.route, note] += times
         remarks.clock.clear()
         self.ids_known += remarks.ids_known
         remarks.ids_known = 0
@@ -152,7 +152,7 @@ class SetLevel:
         self._grown: Counter[TableName] = Counter()
         self._planned: dict[TableName, int] = {}
         self._encoders: dict[tuple[int, TableName], tuple[Relation, Encoder, Evaluator | None]] = {}
-        self._texts: dict[tuple[str, TableName, tuple[int, ...]], bytes] = {}
+        self._texts: dict[tuple[str, Route, tuple[int, ...]], bytes] = {}
 
     # ids -----------------------------------------------------------------------------------------------------------
 
@@ -263,30 +263,30 @@ class SetLevel:
         except StatementFailed as failed:
             raise _unfit(failed, "") from None
         for table in tables:
-            fold, target = table.fold, table.plan.target
-            tally.changes[target, Operation.INSERT] += fold.inserts
-            tally.changes[target, Operation.UPDATE] += fold.updates
-            tally.changes[target, Operation.DELETE] += fold.deletes
+            fold, route = table.fold, table.plan.route
+            tally.changes[route, Operation.INSERT] += fold.inserts
+            tally.changes[route, Operation.UPDATE] += fold.updates
+            tally.changes[route, Operation.DELETE] += fold.deletes
         tally.clock.update(work.clock)
         tally.ids_known += work.ids_known
 
     def grew(self, tally: Tally) -> None:
         """That was committed, by whatever level."""
-        for (target, operation), count in tally.changes.items():
+        for (route, operation), count in tally.changes.items():
             if operation is Operation.INSERT:
-                self._grown[target] += count
+                self._grown[route.target] += count
 
     def _plan_anew(self, table: TableChanges, tally: Tally) -> None:
         """Forget the plans of statements that were made when the table was much smaller."""
         target = table.plan.target
-        rows = self._grown[target] + tally.changes[target, Operation.INSERT]
+        rows = self._grown[target] + tally.changes[table.plan.route, Operation.INSERT]
         if not self._replica_role and target in self._related:
             rows += len(table.rows.inserts.offsets)  # these come first
         planned = self._planned.get(target, 0)
         if planned < _LARGE and rows >= max(_OUTGROWN, _TIMES * planned):
             self._planned[target] = rows
-            for (_, name, _), text in self._texts.items():
-                if name == target:
+            for (_, route, _), text in self._texts.items():
+                if route.target == target:
                     self._pipeline.forget(text)
 
     def _plan(self, tables: Sequence[TableChanges], work: _Work, *, is_final: bool) -> None:
@@ -462,7 +462,7 @@ class SetLevel:
         return known[1], known[2]
 
     def _text(self, kind: str, plan: TablePlan, places: tuple[int, ...]) -> bytes:
-        key = (kind, plan.target, places)
+        key = (kind, plan.route, places)
         text = self._texts.get(key)
         if text is None:
             if len(self._texts) >= _MOST_TEXTS:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass, field
 
-from crossfade.catalog import TableName
+from crossfade.catalog import Route
 from crossfade.events import Operation
 
 
@@ -16,8 +16,8 @@ from crossfade.events import Operation
 class Tally:
     """Changes written, changes that met another row than expected, and times at a clock change, each by table."""
 
-    changes: Counter[tuple[TableName, Operation]] = field(default_factory=Counter)
-    conflicts: Counter[tuple[TableName, str]] = field(default_factory=Counter)
-    clock: Counter[tuple[TableName, str]] = field(default_factory=Counter)
+    changes: Counter[tuple[Route, Operation]] = field(default_factory=Counter)
+    conflicts: Counter[tuple[Route, str]] = field(default_factory=Counter)
+    clock: Counter[tuple[Route, str]] = field(default_factory=Counter)
     ids_created: int = 0
     ids_known: int = 0

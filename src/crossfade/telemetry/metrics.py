@@ -26,7 +26,7 @@ from prometheus_client import (
 )
 
 from crossfade import __version__, native
-from crossfade.catalog import TableName
+from crossfade.catalog import Route, TableName
 from crossfade.events import (
     Acknowledged,
     Applied,
@@ -49,7 +49,7 @@ from crossfade.events import (
     SourceSampled,
 )
 from crossfade.lsn import NOWHERE, Lsn
-from crossfade.telemetry.status import TableLookup, WatchedTable
+from crossfade.telemetry.status import WatchedTable
 
 # A `_created` series beside every counter and histogram would double the bill and nobody reads them.
 disable_created_metrics()  # type: ignore[no-untyped-call]  # the library has no annotation here
@@ -145,12 +145,11 @@ class Metrics:
         self._workflow = workflow
         self._clock = clock
         self._monotonic = monotonic
-        self._lookup = TableLookup()
         self._per_table: dict[str, _PerTable] = {}
         self._labels: dict[TableName, str] = {}
-        self._estimates: dict[TableName, int] = {}  # by target, as all that is known of a copy
-        self._copies: dict[TableName, CopyState] = {}
-        self._copy_started: dict[TableName, float] = {}
+        self._estimates: dict[Route, int] = {}
+        self._copies: dict[Route, CopyState] = {}
+        self._copy_started: dict[Route, float] = {}
         self._received_to = self._durable = self._acknowledged = NOWHERE
         self._declare()
         self._bind()
@@ -161,10 +160,9 @@ class Metrics:
     def watch(self, tables: Iterable[WatchedTable]) -> None:
         """Learn the mapped tables once the plan exists: their series appear at 0."""
         listed = tuple(tables)
-        self._lookup.learn(listed)
         for table in listed:
-            if table.target not in self._copies:
-                self._copies[table.target] = CopyState(
+            if table.route not in self._copies:
+                self._copies[table.route] = CopyState(
                     table.source, table.target, "pending", 0, 0, table.rows_estimated, NOWHERE
                 )
             self._table(table.source)
@@ -414,13 +412,13 @@ class Metrics:
     def _observe_applied(self, event: Applied) -> None:
         self._moved_to(event.end_lsn)
         self._transactions_applied.inc(event.transactions)
-        for (name, operation), count in event.changes.items():
-            self._table(self._lookup.source_of(name)).applied[operation].inc(count)
-        for (name, kind), count in event.conflicts.items():
-            if (conflict := self._table(self._lookup.source_of(name)).conflicts.get(kind)) is not None:
+        for (route, operation), count in event.changes.items():
+            self._table(route.source).applied[operation].inc(count)
+        for (route, kind), count in event.conflicts.items():
+            if (conflict := self._table(route.source).conflicts.get(kind)) is not None:
                 conflict.inc(count)
-        for (name, kind), count in event.clock_notes.items():
-            if (note := self._table(self._lookup.source_of(name)).clock_notes.get(kind)) is not None:
+        for (route, kind), count in event.clock_notes.items():
+            if (note := self._table(route.source).clock_notes.get(kind)) is not None:
                 note.inc(count)
         self._ids["created"].inc(event.ids_created)
         self._ids["hit"].inc(event.ids_known)
@@ -449,7 +447,7 @@ class Metrics:
     def _observe_copy(self, event: CopyState) -> None:
         watched = WatchedTable(event.source, event.target, event.rows_estimated)
         self.watch((watched,))
-        before = self._copies[event.target]
+        before = self._copies[watched.route]
         bound = self._table(event.source)
         found_done = event.state == "done" and before.state == "pending"
         # What an earlier process copied is no work of ours: counters count what this process did.
@@ -457,19 +455,19 @@ class Metrics:
             bound.copy_rows.inc(_grown(before.rows, event.rows))
             bound.copy_bytes.inc(_grown(before.bytes, event.bytes))
         if event.state == "running":
-            self._copy_started.setdefault(event.target, self._monotonic())
-        elif (started := self._copy_started.pop(event.target, None)) is not None and event.state == "done":
+            self._copy_started.setdefault(watched.route, self._monotonic())
+        elif (started := self._copy_started.pop(watched.route, None)) is not None and event.state == "done":
             self._copy_chunk.observe(self._monotonic() - started)
-        self._copies[event.target] = event
+        self._copies[watched.route] = event
         self._count_copies()
 
     def _estimate(self, table: WatchedTable) -> None:
         """Set a table's estimate; `_other` is the sum of those without a name."""
-        known = self._estimates.get(table.target)
+        known = self._estimates.get(table.route)
         if known is not None and table.rows_estimated <= 0:
             return
-        self._estimates[table.target] = max(0, table.rows_estimated)
-        self._table(table.source).copy_estimated.inc(self._estimates[table.target] - (known or 0))
+        self._estimates[table.route] = max(0, table.rows_estimated)
+        self._table(table.source).copy_estimated.inc(self._estimates[table.route] - (known or 0))
 
     def _count_copies(self) -> None:
         counts = dict.fromkeys(COPY_STATES, 0)
@@ -488,7 +486,9 @@ class Metrics:
         if not unfinished:
             return 1.0
         rows = sum(copy.rows for copy in copies)
-        remaining = sum(max(0, self._estimates.get(copy.target, 0) - copy.rows) for copy in unfinished)
+        remaining = sum(
+            max(0, self._estimates.get(Route(copy.source, copy.target), 0) - copy.rows) for copy in unfinished
+        )
         return min(0.999, rows / (rows + remaining)) if rows + remaining else 0.0
 
     def _observe_failed(self, event: Failed) -> None:

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from crossfade import __version__
-from crossfade.catalog import TableName
+from crossfade.catalog import Route, TableName
 from crossfade.events import (
     Acknowledged,
     Applied,
@@ -65,29 +65,14 @@ class WatchedTable:
     target: TableName
     rows_estimated: int = 0
 
+    @property
+    def route(self) -> Route:
+        return Route(self.source, self.target)
+
 
 def watched(plan: Plan) -> tuple[WatchedTable, ...]:
     """The tables of a plan, in its order."""
     return tuple(WatchedTable(table.source, table.target, table.row_estimate) for table in plan.tables)
-
-
-class TableLookup:
-    """Finds a mapped table's source name by its target name: what was applied is told under the target's.
-
-    Metrics use the source's name for both, so that received and applied can be compared; where a table is split, what
-    was applied to all its targets is one number.
-    """
-
-    def __init__(self) -> None:
-        self._by_target: dict[TableName, TableName] = {}
-
-    def learn(self, tables: Iterable[WatchedTable]) -> None:
-        """Add tables."""
-        self._by_target.update((table.target, table.source) for table in tables)
-
-    def source_of(self, target: TableName) -> TableName:
-        """The source's name; a name that is no mapped target stays as it is."""
-        return self._by_target.get(target, target)
 
 
 @dataclass(slots=True)
@@ -187,7 +172,7 @@ class StatusBook:
         self._lag = LagMeasured(None, None)
         self._received = self._durable = self._acknowledged = NOWHERE
         self._slot: SlotEntry | None = None
-        self._tables: dict[TableName, _Table] = {}  # by target
+        self._tables: dict[Route, _Table] = {}
         self._alerts: dict[str, AlertEntry] = {}
         self._standing_since: dict[str, str] = {}
         self._leader: bool | None = None
@@ -199,7 +184,7 @@ class StatusBook:
     def watch(self, tables: Iterable[WatchedTable]) -> None:
         """Learn the mapped tables once the plan exists; known ones keep what they have counted."""
         for table in tables:
-            known = self._tables.setdefault(table.target, _Table(table.source, table.target))
+            known = self._tables.setdefault(table.route, _Table(table.source, table.target))
             known.rows_estimated = max(known.rows_estimated, table.rows_estimated)
 
     def observe(self, event: Event) -> None:
@@ -311,16 +296,16 @@ class StatusBook:
     def _observe_applied(self, event: Applied) -> None:
         self._moved_to(event.end_lsn)
         self._window.add((event.transactions, sum(event.changes.values()), 0), now=self._monotonic())
-        for (name, operation), count in event.changes.items():
-            if (table := self._tables.get(name)) is not None:
+        for (route, operation), count in event.changes.items():
+            if (table := self._tables.get(route)) is not None:
                 table.changes[operation.value] += count
-        for (name, kind), count in event.clock_notes.items():
-            if (table := self._tables.get(name)) is not None:
+        for (route, kind), count in event.clock_notes.items():
+            if (table := self._tables.get(route)) is not None:
                 table.clock_notes[kind] = table.clock_notes.get(kind, 0) + count
 
     def _observe_copy(self, event: CopyState) -> None:
         self.watch((WatchedTable(event.source, event.target),))
-        table = self._tables[event.target]
+        table = self._tables[Route(event.source, event.target)]
         if event.state != "pending":
             # A table started over counts from nothing again; its first rows are work all the same.
             fresh = event.rows - table.rows if event.rows >= table.rows else event.rows

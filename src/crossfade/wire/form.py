@@ -18,7 +18,7 @@ from crossfade.catalog import Column, TableName
 from crossfade.mapping.derived import Expression
 from crossfade.mapping.idrules import keyspaces_in
 from crossfade.mapping.plan import ColumnPlan, Const, LocalTime, Plan, Remap, TablePlan
-from crossfade.mapping.rules import Convert, ValueMap
+from crossfade.mapping.rules import Convert, ValueMap, Within
 from crossfade.pgoutput.messages import Form
 from crossfade.wire import references
 from crossfade.wire.constants import binary_constant
@@ -116,7 +116,7 @@ def _unsafe(column: ColumnPlan, table: TablePlan) -> str:
     if source is None:
         return ""
     pair = (source.type_oid, target.type_oid)
-    if isinstance(column.rule, ValueMap | Convert):
+    if isinstance(column.rule, ValueMap | Convert | Within):
         return text_only(column)
     if keyspaces_in(column.rule):
         return references.text_only(column, table)

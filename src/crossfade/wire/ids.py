@@ -133,6 +133,14 @@ def _shifted(old: bytes, keyspace: Keyspace) -> bytes:
             means="Nothing of this transaction was applied; the slot keeps it.",
             do="Choose a smaller offset or a wider type, then start the copy again.",
         )
+    if (keyspace.lower is not None and new < keyspace.lower) or (keyspace.upper is not None and new >= keyspace.upper):
+        raise RowRefused(
+            f"An id plus {keyspace.by} is a number that belongs to another source of the same target table.",
+            where=f"keyspace {keyspace.name} of {keyspace.owner}.{keyspace.column}",
+            means="Nothing of this transaction was applied; the slot keeps it.",
+            do="Mend the id on the source; another offset is another mapping: `crossfade teardown`, empty the target"
+            " tables, `crossfade run`.",
+        )
     return str(new).encode()
 
 

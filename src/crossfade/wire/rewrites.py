@@ -17,7 +17,7 @@ from typing import Final
 
 from crossfade.faults import ProtocolViolation, RowRefused
 from crossfade.mapping.plan import ColumnPlan
-from crossfade.mapping.rules import Conversion, Convert, Otherwise, ValueMap
+from crossfade.mapping.rules import Conversion, Convert, Otherwise, ValueMap, Within
 from crossfade.pgoutput.messages import Form
 from crossfade.wire.constants import binary_constant
 
@@ -42,6 +42,8 @@ def rewriter(column: ColumnPlan, form: Form) -> Rewrite | None:
     match column.rule:
         case ValueMap() as rule:
             return _mapped(column, rule, form)
+        case Within() as rule:
+            return _within_text(rule) if form is Form.TEXT else _within_binary(rule, _width(column))
         case Convert(conversion, is_lossy, limit):
             is_text = form is Form.TEXT
             match conversion:
@@ -76,6 +78,9 @@ def text_only(column: ColumnPlan) -> str:
         if any(value is not None and binary_constant(value, target) is None for value in values):
             return f"the binary form of its value map's values, {target.type_name}, is not known here"
         return ""
+    if isinstance(column.rule, Within):
+        is_wide_enough = _INTEGER_WIDTHS[source.type_oid] <= _INTEGER_WIDTHS[target.type_oid]
+        return "" if is_wide_enough else f"{source.type_name} becomes {target.type_name}"
     assert isinstance(column.rule, Convert)
     if column.rule.conversion not in _CONVERSIONS_IN_BINARY:
         return f"{source.type_name} becomes {target.type_name}"
@@ -119,6 +124,43 @@ def _mapped(column: ColumnPlan, rule: ValueMap, form: Form) -> Rewrite:
             ) from None
 
     return strictly
+
+
+# the numbers of one of several sources -----------------------------------------------------------------------------
+
+
+def _within_text(rule: Within) -> Rewrite:
+    def checked(cell: bytes) -> bytes:
+        _check_within(int(cell), rule)
+        return cell
+
+    return checked
+
+
+def _within_binary(rule: Within, width: int) -> Rewrite:
+    def checked(cell: bytes) -> bytes:
+        number = int.from_bytes(cell, "big", signed=True)
+        _check_within(number, rule)
+        return cell if len(cell) == width else number.to_bytes(width, "big", signed=True)
+
+    return checked
+
+
+def _check_within(number: int, rule: Within) -> None:
+    if (rule.lower is None or rule.lower <= number) and (rule.upper is None or number < rule.upper):
+        return
+    raise RowRefused(
+        "A key is a number that belongs to another source of the same target table.",
+        means=_APPLIED,
+        do=f"Its numbers are {_bounds(rule)}. Mend the key on the source; to give the others a larger offset is another"
+        " mapping: `crossfade teardown`, empty the target tables, `crossfade run`.",
+    )
+
+
+def _bounds(rule: Within) -> str:
+    parts = [f"from {rule.lower} on"] if rule.lower is not None else []
+    parts += [f"below {rule.upper}"] if rule.upper is not None else []
+    return " and ".join(parts)
 
 
 # conversions -------------------------------------------------------------------------------------------------------

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import dataclasses
 import random
 from collections.abc import Iterable
 
 import pytest
 
-from crossfade.catalog import TableName
+from crossfade.catalog import Route, TableName
 from crossfade.copy.parts import WHOLE, Board, Extent, Part, is_divisible, split
 from crossfade.copy.phases import State, parents
-from tests.unit.copy.test_phases import key, name, plan
+from crossfade.mapping.shares import InRange
+from tests.unit.copy.test_phases import key, name, plan, route
 
 MIB = 1024**2
 
@@ -100,6 +102,15 @@ def test_rows_that_refer_to_rows_of_their_own_table_stay_together() -> None:
     assert is_divisible(plan("child"), [key("child", "parent"), *own], enforced=True)
 
 
+def test_rows_that_nobody_can_tell_from_those_of_another_source_stay_together() -> None:
+    """Finished parts of an unfinished table must be taken out again, and nothing else."""
+    apart = InRange("id", None, 7)
+    both = plan("t", source="a")
+    assert is_divisible(both, [], enforced=False)
+    assert not is_divisible(dataclasses.replace(both, beside=(name("b"),)), [], enforced=False)
+    assert is_divisible(dataclasses.replace(both, beside=(name("b"),), share=apart), [], enforced=False)
+
+
 @pytest.mark.parametrize("seed", range(200))
 def test_any_walk_copies_every_part_exactly_once(seed: int) -> None:
     """Workers, yields, rewrites, new snapshots: what ends up on the target is one snapshot's rows, each part once."""
@@ -107,23 +118,23 @@ def test_any_walk_copies_every_part_exactly_once(seed: int) -> None:
     plans = [plan(f"t{n}", size=chance.randrange(100)) for n in range(chance.randint(1, 5))]
     keys = [key(f"t{a}", f"t{b}") for a in range(len(plans)) for b in range(a) if chance.random() < 0.4]
     waits = parents(plans, keys, enforced=True)
-    held: dict[TableName, list[tuple[int, int]]] = {each.target: [] for each in plans}  # (snapshot, part) on the target
-    states = {each.target: State.PENDING for each in plans}
-    divided: dict[TableName, tuple[Part, ...]] = {}
+    held: dict[Route, list[tuple[int, int]]] = {each.route: [] for each in plans}  # (snapshot, part) on the target
+    states = {each.route: State.PENDING for each in plans}
+    divided: dict[Route, tuple[Part, ...]] = {}
     for snapshot in range(100):
         board = Board(plans, waits, states)
         for each in board.pending:  # what the driver does at a new snapshot: empty, cut, begin
-            held[each.target].clear()
-            divided[each.target] = tuple(Part(number) for number in range(chance.choice([1, 1, 2, 5])))
-            board.divide(each.target, divided[each.target])
-        running: list[tuple[TableName, Part]] = []
+            held[each.route].clear()
+            divided[each.route] = tuple(Part(number) for number in range(chance.choice([1, 1, 2, 5])))
+            board.divide(each.route, divided[each.route])
+        running: list[tuple[Route, Part]] = []
         while not board.is_idle:
             ready = board.ready()
             if ready and (not running or chance.random() < 0.5):
                 chosen, part = chance.choice(ready)
-                assert all(board.states[parent] is State.DONE for parent in waits[chosen.target])
-                board.started(chosen.target, part)
-                running.append((chosen.target, part))
+                assert all(board.states[parent] is State.DONE for parent in waits[chosen.route])
+                board.started(chosen.route, part)
+                running.append((chosen.route, part))
                 continue
             table, part = running.pop(chance.randrange(len(running)))
             happened = chance.random() if snapshot < 5 else 1.0
@@ -144,45 +155,45 @@ def test_any_walk_copies_every_part_exactly_once(seed: int) -> None:
 
 
 def test_a_part_is_not_given_out_twice() -> None:
-    board = Board([plan("t")], {name("t"): set()}, {name("t"): State.PENDING})
-    board.divide(name("t"), [Part(0), Part(1)])
-    board.started(name("t"), Part(0))
+    board = Board([plan("t")], {route("t"): set()}, {route("t"): State.PENDING})
+    board.divide(route("t"), [Part(0), Part(1)])
+    board.started(route("t"), Part(0))
     assert [part.number for _, part in board.ready()] == [1]
     with pytest.raises(ValueError, match="running"):
-        board.started(name("t"), Part(0))
-    board.started(name("t"), Part(1))
+        board.started(route("t"), Part(0))
+    board.started(route("t"), Part(1))
     assert board.ready() == []
-    assert not board.finished(name("t"), Part(1))
+    assert not board.finished(route("t"), Part(1))
     with pytest.raises(ValueError, match="done"):
-        board.started(name("t"), Part(1))
-    assert board.finished(name("t"), Part(0))
+        board.started(route("t"), Part(1))
+    assert board.finished(route("t"), Part(0))
     assert board.is_done
 
 
 def test_no_part_of_a_rewritten_table_begins_while_others_end() -> None:
-    board = Board([plan("t")], {name("t"): set()}, {name("t"): State.PENDING})
-    board.divide(name("t"), [Part(0), Part(1), Part(2)])
-    board.started(name("t"), Part(0))
-    board.started(name("t"), Part(1))
-    board.rewritten(name("t"), Part(1))
+    board = Board([plan("t")], {route("t"): set()}, {route("t"): State.PENDING})
+    board.divide(route("t"), [Part(0), Part(1), Part(2)])
+    board.started(route("t"), Part(0))
+    board.started(route("t"), Part(1))
+    board.rewritten(route("t"), Part(1))
     assert board.ready() == []
-    board.finished(name("t"), Part(0))
-    assert board.states[name("t")] is State.STALE
+    board.finished(route("t"), Part(0))
+    assert board.states[route("t")] is State.STALE
     assert board.is_idle
     assert not board.is_done
 
 
 def test_a_table_that_runs_is_not_cut_again() -> None:
-    board = Board([plan("t")], {name("t"): set()}, {name("t"): State.PENDING})
-    board.divide(name("t"), [Part(0)])
+    board = Board([plan("t")], {route("t"): set()}, {route("t"): State.PENDING})
+    board.divide(route("t"), [Part(0)])
     with pytest.raises(ValueError, match="divided"):
-        board.divide(name("t"), [Part(0)])
+        board.divide(route("t"), [Part(0)])
 
 
 def test_a_table_that_has_begun_is_finished_first() -> None:
     plans = [plan("big", size=9), plan("small", size=1)]
-    board = Board(plans, parents(plans, [], enforced=False), {each.target: State.PENDING for each in plans})
+    board = Board(plans, parents(plans, [], enforced=False), {each.route: State.PENDING for each in plans})
     for each in plans:
-        board.divide(each.target, [Part(0), Part(1)])
-    board.started(name("small"), Part(0))
+        board.divide(each.route, [Part(0), Part(1)])
+    board.started(route("small"), Part(0))
     assert [each.target.name for each, _ in board.ready()] == ["small", "big"]

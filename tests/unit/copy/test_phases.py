@@ -6,7 +6,7 @@ import random
 
 import pytest
 
-from crossfade.catalog import Action, ForeignKey, TableName
+from crossfade.catalog import Action, ForeignKey, Route, TableName
 from crossfade.copy.phases import (
     NEXT,
     Event,
@@ -29,9 +29,13 @@ def name(text: str) -> TableName:
     return TableName("app", text)
 
 
-def plan(text: str, *, size: int = 0, as_origin: bool = False) -> TablePlan:
+def route(text: str, source: str = "") -> Route:
+    return Route(name(source or text), name(text))
+
+
+def plan(text: str, *, size: int = 0, as_origin: bool = False, source: str = "") -> TablePlan:
     return TablePlan(
-        source=name(text),
+        source=name(source or text),
         target=name(text),
         source_oid=1,
         is_partitioned=False,
@@ -66,12 +70,12 @@ def test_any_walk_copies_every_table_exactly_once(seed: int) -> None:
     plans = [plan(f"t{n}", size=chance.randrange(100)) for n in range(chance.randint(1, 7))]
     keys = [key(f"t{a}", f"t{b}") for a in range(len(plans)) for b in range(a) if chance.random() < 0.4]
     waits = parents(plans, keys, enforced=True)
-    states = {each.target: State.PENDING for each in plans}
-    copied: set[TableName] = set()
+    states = {each.route: State.PENDING for each in plans}
+    copied: set[Route] = set()
     for step in range(10_000):
         if all(state is State.DONE for state in states.values()):
             break
-        ready = [each for each in runnable(plans, states, waits) if states[each.target] is State.PENDING]
+        ready = [each for each in runnable(plans, states, waits) if states[each.route] is State.PENDING]
         running = [each for each, state in states.items() if state is State.RUNNING]
         if not ready and not running:
             # Only a new snapshot helps: something must be waiting for it, else the driver would wait for ever.
@@ -79,7 +83,7 @@ def test_any_walk_copies_every_table_exactly_once(seed: int) -> None:
             states = {each: State.DONE if state is State.DONE else State.PENDING for each, state in states.items()}
             continue
         if ready and (not running or chance.random() < 0.6):
-            chosen = chance.choice(ready).target
+            chosen = chance.choice(ready).route
             assert waits[chosen] <= copied, "a child before its parent"
             states[chosen] = advance(states[chosen], Started())
             continue
@@ -89,7 +93,7 @@ def test_any_walk_copies_every_table_exactly_once(seed: int) -> None:
         if isinstance(happened, Finished):
             assert chosen not in copied
             copied.add(chosen)
-    assert copied == {each.target for each in plans}
+    assert copied == {each.route for each in plans}
 
 
 @pytest.mark.parametrize("event", EVENTS, ids=lambda event: event.__name__)
@@ -108,30 +112,39 @@ def test_what_the_table_does_not_have_cannot_happen() -> None:
 
 def test_nobody_waits_where_foreign_keys_are_not_enforced() -> None:
     plans = [plan("parent"), plan("child")]
-    assert parents(plans, [key("child", "parent")], enforced=False) == {name("parent"): set(), name("child"): set()}
+    assert parents(plans, [key("child", "parent")], enforced=False) == {route("parent"): set(), route("child"): set()}
 
 
 def test_a_table_applied_as_origin_waits_even_under_replica_role() -> None:
     plans = [plan("parent"), plan("child", as_origin=True)]
-    assert parents(plans, [key("child", "parent")], enforced=False)[name("child")] == {name("parent")}
+    assert parents(plans, [key("child", "parent")], enforced=False)[route("child")] == {route("parent")}
 
 
 def test_a_self_reference_waits_for_nobody() -> None:
-    assert parents([plan("tree")], [key("tree", "tree")], enforced=True) == {name("tree"): set()}
+    assert parents([plan("tree")], [key("tree", "tree")], enforced=True) == {route("tree"): set()}
 
 
 def test_the_unit_of_restart_reaches_both_ways() -> None:
     plans = [plan("a"), plan("b"), plan("c"), plan("alone")]
     waits = parents(plans, [key("b", "a"), key("c", "b")], enforced=True)
-    assert connected([name("b")], waits) == {name("a"), name("b"), name("c")}
-    assert connected([name("alone")], waits) == {name("alone")}
+    assert connected([route("b")], waits) == {route("a"), route("b"), route("c")}
+    assert connected([route("alone")], waits) == {route("alone")}
 
 
 def test_the_biggest_goes_first() -> None:
     plans = [plan("small", size=1), plan("big", size=9), plan("middle", size=5)]
-    states = {each.target: State.PENDING for each in plans}
+    states = {each.route: State.PENDING for each in plans}
     waits = parents(plans, [], enforced=True)
     assert [each.target.name for each in runnable(plans, states, waits)] == ["big", "middle", "small"]
     # And before it what has begun: it may have parts that nobody has taken.
-    states[name("middle")] = State.RUNNING
+    states[route("middle")] = State.RUNNING
     assert [each.target.name for each in runnable(plans, states, waits)] == ["middle", "big", "small"]
+
+
+def test_who_refers_to_a_table_of_several_sources_waits_for_all_of_them() -> None:
+    plans = [plan("parent", source="here"), plan("parent", source="there"), plan("child")]
+    waits = parents(plans, [key("child", "parent")], enforced=True)
+    assert waits[route("child")] == {route("parent", "here"), route("parent", "there")}
+    states = {each.route: State.PENDING for each in plans}
+    states[route("parent", "here")] = State.DONE
+    assert [each.source.name for each in runnable(plans, states, waits)] == ["there"]

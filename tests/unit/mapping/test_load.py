@@ -268,7 +268,41 @@ WRONG: list[tuple[str, str]] = [
     (mapping("where: 5"), "5:12: tables.app.t.where: expected an SQL condition such as"),
     (mapping("only: true"), "5:5: tables.app.t.only: only the columns listed are taken, and none is: list them."),
     (mapping("only: true\ncolumns: {a: b}\ndrop: [c]"), "7:5: tables.app.t.drop: with 'only', columns that are not"),
-    (mapping("from: [a.b, a.c]"), "5:11: tables.app.t.from: merging several source tables (a list in from): not yet"),
+    # several sources
+    (mapping("from: []"), "5:11: tables.app.t.from: expected one source table or more, found an empty list."),
+    (mapping("from: [a.b, users]"), "5:17: tables.app.t.from[1]: expected schema.table, such as public.users"),
+    (mapping("from: [a.b, 5]"), "5:17: tables.app.t.from[1]: expected a source table such as public.users, or a block"),
+    (mapping("from: [a.b, [a.c]]"), "5:17: tables.app.t.from[1]: expected a source table such as public.users, or a"),
+    (mapping("from: [a.b, a.c, a.b]"), "5:22: tables.app.t.from[2]: this source is already given in line 5."),
+    (mapping("from:\n  - a.b\n  - {table: a.b}"), "7:9: tables.app.t.from[1]: this source is already given in line 6."),
+    (
+        mapping("from: [{table: a.b, dropp: [c]}]"),
+        "5:25: tables.app.t.from[0].dropp: unknown key. Did you mean 'drop'?",
+    ),
+    (mapping("from: [{columns: {a: b}}]"), "5:12: tables.app.t.from[0]: 'table' is missing: the source's name."),
+    (
+        mapping("from: [{table: users}]"),
+        "5:20: tables.app.t.from[0].table: expected schema.table, such as public.users",
+    ),
+    (mapping("from: [{table: a.b, only: true}]"), "5:25: tables.app.t.from[0].only: unknown key."),
+    (mapping("from: [{table: a.b, columns: {a: 5}}]"), "5:38: tables.app.t.from[0].columns.a: expected the name of a"),
+    (mapping("from: [{table: a.b, drop: a}]"), "5:31: tables.app.t.from[0].drop: expected a list, found a text"),
+    (
+        mapping("from: [{table: a.b, where: x; y}]"),
+        "5:32: tables.app.t.from[0].where: this holds a semicolon: it must be one expression",
+    ),
+    (
+        mapping("from: [{table: a.b, where: x > 1}]\nwhere: x > 2"),
+        "5:25: tables.app.t.from[0].where: there is a condition beside 'from' as well: give it once",
+    ),
+    (
+        mapping("only: true\nfrom: [{table: a.b, columns: {x: y}}, a.c]"),
+        "6:43: tables.app.t.from[1]: only the columns listed are taken, and none is: list them.",
+    ),
+    (
+        mapping("only: true\ncolumns: {x: y}\nfrom: [{table: a.b, drop: [z]}]"),
+        "7:25: tables.app.t.from[0].drop: with 'only', columns that are not listed are left out anyway.",
+    ),
     (mapping("from: users"), "5:11: tables.app.t.from: expected schema.table"),
     (mapping("append_only: yes"), "5:18: tables.app.t.append_only: expected true or false, found a text."),
     (mapping("on_error: quarantine"), "5:15: tables.app.t.on_error: quarantine (on_error: quarantine): not yet"),
@@ -552,3 +586,28 @@ def test_quoted_names_are_read_back(parts: list[str]) -> None:
 @pytest.mark.parametrize("text", ["", ".", "a.", ".a", "a..b", '"a', 'a"b', '"a"b', 'a."b'])
 def test_half_a_name_is_none(text: str) -> None:
     assert split_name(text) is None
+
+
+def test_what_is_said_beside_several_sources_holds_for_each() -> None:
+    spec = parse_mapping(
+        mapping("""
+            from:
+              - public.users
+              - {table: legacy.clients, columns: {name: client, note: {const: old}}, drop: [fax], where: "not gone"}
+            columns: {name: full_name, at: made}
+            drop: [password]
+        """)
+    )
+    one, other = spec.tables[TableName("app", "t")].each
+    assert (one.source, other.source) == (TableName("public", "users"), TableName("legacy", "clients"))
+    assert {name: each.source for name, each in one.columns.items()} == {"name": "full_name", "at": "made"}
+    assert {name: each.source for name, each in other.columns.items()} == {"name": "client", "at": "made", "note": None}
+    assert (sorted(one.drop), sorted(other.drop)) == (["password"], ["fax", "password"])
+    assert one.where is None
+    assert other.where is not None
+    assert [str(each.place) for each in (one, other)] == ["6:9", "7:9"]
+
+
+def test_one_source_in_a_list_is_one_source() -> None:
+    listed, plain = (parse_mapping(mapping(f"from: {written}")) for written in ("[public.users]", "public.users"))
+    assert listed.meaning_hash == plain.meaning_hash

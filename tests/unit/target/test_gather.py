@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from crossfade.catalog import ReplicaIdentity
+from crossfade.catalog import ReplicaIdentity, Route
 from crossfade.lsn import Lsn
 from crossfade.mapping.plan import Plan
 from crossfade.pgoutput.assemble import Piece
@@ -80,7 +80,7 @@ async def gathered(
 ) -> list[Ready]:
     """What comes out when the applier takes everything late (`at_once`), or each item as soon as it is there."""
     pipe = Pipe(1 << 30)
-    late = {name("app.t"): from_lsn} if from_lsn is not None else {}
+    late = {Route(name("public.t"), name("app.t")): from_lsn} if from_lsn is not None else {}
     gatherer = Gatherer(pipe, of, form=Form.TEXT, from_lsn=late, batch_bytes=batch_bytes, folds=folds)
     task = asyncio.create_task(gatherer.run())
     taken: list[Ready] = []

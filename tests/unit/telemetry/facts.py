@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from crossfade.catalog import TableName
+from crossfade.catalog import Route, TableName
 from crossfade.events import Applied, CopyState, Failed, Operation, Received, SourceSampled
 from crossfade.lsn import NOWHERE, Lsn
 from crossfade.telemetry.status import WatchedTable
@@ -13,6 +13,7 @@ USERS = TableName("public", "users")
 ACCOUNTS = TableName("app", "accounts")
 ORDERS = TableName("public", "orders")
 APP_ORDERS = TableName("app", "orders")
+OF_USERS = Route(USERS, ACCOUNTS)
 TABLES = (WatchedTable(USERS, ACCOUNTS, 1000), WatchedTable(ORDERS, APP_ORDERS, 500))
 
 
@@ -33,9 +34,9 @@ def applied(
     end_lsn: int,
     *,
     transactions: int = 1,
-    changes: Mapping[tuple[TableName, Operation], int] | None = None,
-    conflicts: Mapping[tuple[TableName, str], int] | None = None,
-    clock_notes: Mapping[tuple[TableName, str], int] | None = None,
+    changes: Mapping[tuple[Route, Operation], int] | None = None,
+    conflicts: Mapping[tuple[Route, str], int] | None = None,
+    clock_notes: Mapping[tuple[Route, str], int] | None = None,
     commit_times: tuple[float, ...] = (),
     committed_at: float = 0.0,
 ) -> Applied:

@@ -10,7 +10,7 @@ import pytest
 from prometheus_client import generate_latest
 
 import crossfade
-from crossfade.catalog import TableName
+from crossfade.catalog import Route, TableName
 from crossfade.events import (
     Acknowledged,
     Connected,
@@ -28,11 +28,10 @@ from crossfade.lsn import Lsn
 from crossfade.telemetry.metrics import CONFLICTS, MOST_TABLES, OTHER, Metrics
 from crossfade.telemetry.status import WatchedTable
 from tests.unit.telemetry.facts import (
-    ACCOUNTS,
     APP_ORDERS,
+    OF_USERS,
     ORDERS,
     TABLES,
-    USERS,
     Clock,
     applied,
     copied,
@@ -173,9 +172,9 @@ def test_an_applied_batch_counts_once_everywhere(metrics: Metrics) -> None:
         applied(
             10,
             transactions=2,
-            changes={(USERS, Operation.INSERT): 5, (ACCOUNTS, Operation.INSERT): 2},
-            conflicts={(USERS, "missing_row"): 1, (USERS, "never heard of"): 1},
-            clock_notes={(USERS, "overlap"): 4},
+            changes={(OF_USERS, Operation.INSERT): 7},
+            conflicts={(OF_USERS, "missing_row"): 1, (OF_USERS, "never heard of"): 1},
+            clock_notes={(OF_USERS, "overlap"): 4},
             commit_times=(99.0, 100.5),
             committed_at=101.0,
         )
@@ -199,7 +198,7 @@ def test_tables_are_learnt_from_their_copy(clock: Clock) -> None:
     metrics.observe(copied("done", 7))
     assert value(metrics, "copy_rows_total", **FLOW, table="public.users") == 0
     assert value(metrics, "copy_tables", **FLOW, state="done") == 1
-    metrics.observe(applied(1, changes={(ACCOUNTS, Operation.INSERT): 2}, conflicts={(ACCOUNTS, "orphan_id"): 1}))
+    metrics.observe(applied(1, changes={(OF_USERS, Operation.INSERT): 2}, conflicts={(OF_USERS, "orphan_id"): 1}))
     assert value(metrics, "changes_applied_total", **STREAM, table="public.users", op="insert") == 2
     assert value(metrics, "conflicts_total", **STREAM, table="public.users", kind="orphan_id") == 1
 
@@ -272,7 +271,7 @@ def test_past_the_limit_tables_share_a_label_and_the_budget_holds(clock: Clock) 
     tables = [WatchedTable(TableName("public", f"t{n:04}"), TableName("app", f"t{n:04}"), 10) for n in range(1000)]
     metrics = Metrics("shop", tables, clock=clock, monotonic=clock)
     last = tables[-1].source
-    metrics.observe(applied(1, changes={(last, Operation.INSERT): 3}))
+    metrics.observe(applied(1, changes={(Route(last, last), Operation.INSERT): 3}))
     metrics.observe(received(1, changes={(TableName("x", "unheard_of"), Operation.INSERT): 1}))
     assert value(metrics, "changes_applied_total", **STREAM, table=OTHER, op="insert") == 3
     assert value(metrics, "copy_rows_estimated", **FLOW, table=OTHER) == 10 * (1000 - MOST_TABLES)

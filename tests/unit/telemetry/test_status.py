@@ -5,7 +5,7 @@ import random
 import orjson
 import pytest
 
-from crossfade.catalog import TableName
+from crossfade.catalog import Route, TableName
 from crossfade.events import (
     Acknowledged,
     Connected,
@@ -27,6 +27,7 @@ from crossfade.telemetry.status import StatusBook, WatchedTable
 from tests.unit.telemetry.facts import (
     ACCOUNTS,
     APP_ORDERS,
+    OF_USERS,
     ORDERS,
     TABLES,
     USERS,
@@ -151,8 +152,10 @@ def test_tables_copied_by_an_earlier_process_are_no_rate(book: StatusBook, clock
 def test_changes_are_told_of_each_target_of_a_table(book: StatusBook) -> None:
     part = TableName("app", "part")
     book.watch((WatchedTable(USERS, part, 7),))
-    book.observe(applied(1, changes={(part, Operation.INSERT): 2}, clock_notes={(part, "gap"): 1}))
-    book.observe(applied(2, changes={(ACCOUNTS, Operation.INSERT): 3, (TableName("x", "y"), Operation.DELETE): 9}))
+    book.observe(
+        applied(1, changes={(Route(USERS, part), Operation.INSERT): 2}, clock_notes={(Route(USERS, part), "gap"): 1})
+    )
+    book.observe(applied(2, changes={(OF_USERS, Operation.INSERT): 3, (Route(part, part), Operation.DELETE): 9}))
     users = [table for table in book.document()["tables"] if table["source"] == "public.users"]
     assert [(table["target"], table["changes"]["insert"], table["clock_notes"]) for table in users] == [
         ("app.accounts", 3, {}),
@@ -160,11 +163,21 @@ def test_changes_are_told_of_each_target_of_a_table(book: StatusBook) -> None:
     ]
 
 
+def test_several_sources_of_a_table_are_told_of_one_by_one(clock: Clock) -> None:
+    book = StatusBook(
+        "shop", [WatchedTable(USERS, ACCOUNTS), WatchedTable(ORDERS, ACCOUNTS)], clock=clock, monotonic=clock
+    )
+    book.observe(applied(1, changes={(Route(ORDERS, ACCOUNTS), Operation.INSERT): 4}))
+    book.observe(copied("done", 7))
+    told = [(each["source"], each["state"], each["changes"]["insert"]) for each in book.document()["tables"]]
+    assert told == [("public.orders", "pending", 4), ("public.users", "done", 0)]
+
+
 def test_rates_over_ten_seconds(book: StatusBook, clock: Clock) -> None:
     for _ in range(20):
         clock.advance(1)
         book.observe(received(1, size=1000))
-        book.observe(applied(1, transactions=3, changes={(USERS, Operation.UPDATE): 30}))
+        book.observe(applied(1, transactions=3, changes={(OF_USERS, Operation.UPDATE): 30}))
     assert book.document()["rates"] == {
         "transactions_per_second": 3.0,
         "changes_per_second": 30.0,
@@ -282,7 +295,7 @@ def test_a_lost_slot_is_an_alert_with_its_reason(book: StatusBook) -> None:
 def test_tables_are_learnt_from_their_copy(clock: Clock) -> None:
     book = StatusBook("shop", clock=clock, monotonic=clock)
     book.observe(copied("done", 7))
-    book.observe(applied(1, changes={(ACCOUNTS, Operation.INSERT): 2}))
+    book.observe(applied(1, changes={(OF_USERS, Operation.INSERT): 2}))
     (table,) = book.document()["tables"]
     assert (table["source"], table["state"], table["rows_copied"], table["changes"]["insert"]) == (
         "public.users",
@@ -294,7 +307,7 @@ def test_tables_are_learnt_from_their_copy(clock: Clock) -> None:
 
 def test_names_that_swap_sides_are_told_apart(clock: Clock) -> None:
     book = StatusBook("shop", [WatchedTable(USERS, ORDERS), WatchedTable(ORDERS, USERS)], clock=clock, monotonic=clock)
-    book.observe(applied(1, changes={(ORDERS, Operation.INSERT): 4}))
+    book.observe(applied(1, changes={(Route(USERS, ORDERS), Operation.INSERT): 4}))
     assert {table["source"]: table["changes"]["insert"] for table in book.document()["tables"]} == {
         "public.users": 4,
         "public.orders": 0,

@@ -16,7 +16,7 @@ from crossfade.catalog import Column
 from crossfade.mapping.derived import Expression
 from crossfade.mapping.idrules import RemapArray, RemapBy, RemapPaths
 from crossfade.mapping.plan import ColumnPlan, Keyspace, LocalTime, Nonexistent, Remap, Verbatim
-from crossfade.mapping.rules import Conversion, Convert, ValueMap
+from crossfade.mapping.rules import Conversion, Convert, ValueMap, Within
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +33,7 @@ def way_back(fed: ColumnPlan, keyspaces: Mapping[str, Keyspace]) -> Back | None:
     match fed.rule, fed.source:
         case Expression() as rule, _:
             return _by_down(fed.target, rule)
-        case Verbatim(), Column() as source:
+        case ((Verbatim() | Within()), Column() as source):
             return Back(source.name, "as it is", _as_type(_of_target(fed.target), source, fed.target))
         case Remap(name), Column() as source if name in keyspaces:
             old = _old_id(_of_target(fed.target), keyspaces[name], fed.target)

@@ -7,13 +7,13 @@ way can lose what it tells apart.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
 from psycopg import sql
 
 from crossfade.catalog import Catalog, ForeignKey, Key, Table, TableName
 from crossfade.findings import Severity
-from crossfade.mapping.plan import Const, OnOrphan, Plan, Strategy, TablePlan
+from crossfade.mapping.plan import Const, OnOrphan, Plan, Strategy, TablePlan, keyspaces_of
 from crossfade.preflight.data.asked import Blind, How, Question, fitting, inputs_of, source_rows
 from crossfade.preflight.data.effect import Effect, Orphans, without_parent
 from crossfade.preflight.data.effects import effect
@@ -55,6 +55,75 @@ def duplicates(
         )
 
 
+def collisions(
+    table: TablePlan, plan: Plan, target: Table, effects: Mapping[str, Effect], ground: Ground
+) -> Iterator[Question | Blind]:
+    """Rows that have what must be unique with a row of another source of the same target. Each two sources are
+    compared once."""
+    earlier = plan.tables[: plan.tables.index(table)]
+    for other in (each for each in earlier if each.target == table.target):
+        for key in target.keys:
+            if not (key.is_unique and key.is_valid) or (table.share is not None and table.share.column in key.columns):
+                continue
+            subject = f"target {table.target}"
+            about = f"whether rows of {table.source} and {other.source} meet in {key.name}"
+            if key.has_expressions or key.is_partial:
+                yield Blind(subject, f"{about}: only the target can")
+                continue
+            theirs = {each.target.name: effect(each, plan.keyspaces, ground) for each in other.columns}
+            if any(name not in effects or name not in theirs for name in key.columns):
+                continue  # the target fills it by itself
+            own_values = [effects[name].value for name in key.columns]
+            their_values = [theirs[name].value for name in key.columns]
+            known = [value for value in own_values if value is not None]
+            others = [value for value in their_values if value is not None]
+            if len(known) < len(key.columns) or len(others) < len(key.columns):
+                yield Blind(subject, f"{about}: only the target can")
+                continue
+            if not _are_comparable(key, table, other):
+                yield Blind(subject, f"{about}: new ids are the target's")
+                continue
+            yield Question(
+                "data_collision",
+                How.ALONE,
+                Severity.ERROR,
+                inputs_of(table, key.columns),
+                f"have the ({', '.join(key.columns)}) of a row of {other.source}, with which they become one table"
+                f" ({table.target}), where {key.name} is unique",
+                "Mend one of each two rows on the source, or drop the constraint on the target until cutover.",
+                fitting(
+                    without_parent(
+                        _comparable(known, key, table, other),
+                        source_rows(other),
+                        _comparable(others, key, table, other),
+                        is_found=True,
+                    ),
+                    key.columns,
+                    effects,
+                ),
+            )
+
+
+def _comparable(values: Sequence[sql.Composable], key: Key, one: TablePlan, other: TablePlan) -> list[sql.Composable]:
+    """As texts where the two sources' columns are of different types."""
+    types = [
+        {each.target.name: each.source.base_type for each in table.columns if each.source} for table in (one, other)
+    ]
+    return [
+        value if types[0].get(name) == types[1].get(name) else sql.SQL("({})::text").format(value)
+        for name, value in zip(key.columns, values, strict=True)
+    ]
+
+
+def _are_comparable(key: Key, one: TablePlan, other: TablePlan) -> bool:
+    """Old ids stand for new ones only within one map."""
+    rules = [
+        {each.target.name: keyspaces_of(each.rule) for each in table.columns if each.target.name in key.columns}
+        for table in (one, other)
+    ]
+    return rules[0] == rules[1]
+
+
 def _is_kept_unique(key: Key, table: TablePlan, source: Table, effects: Mapping[str, Effect]) -> bool:
     """Whether a unique key of the source, none of whose columns can lose a difference, says the same."""
     kept = {
@@ -88,9 +157,10 @@ def orphans(
     told: set[str] = set()
     for key in plan.target_foreign_keys:
         if key.table == table.target:
-            parent = next((each for each in plan.tables if each.target == key.referenced), None)
-            if parent is None or _is_held_by_source(key, table, parent, source):
+            parents = [each for each in plan.tables if each.target == key.referenced]
+            if not parents or any(_is_held_by_source(key, table, parent, source) for parent in parents):
                 continue
+            parent = next((each for each in parents if _means_alike(key, table, each)), parents[0])
             yield from _orphans_of(key, table, parent, plan, effects, ground, replica_role=replica_role)
             told.update(key.columns)
     for column in table.columns:
@@ -138,6 +208,16 @@ def _refers(table: TableName, column: str, owner: TableName, owned: str, source:
                 if further not in seen:
                     todo.append(further)
     return False
+
+
+def _means_alike(key: ForeignKey, child: TablePlan, parent: TablePlan) -> bool:
+    """Both ends hold ids of the same maps, or none."""
+    of_child = {each.target.name: keyspaces_of(each.rule) for each in child.columns}
+    of_parent = {each.target.name: keyspaces_of(each.rule) for each in parent.columns}
+    return all(
+        of_child.get(name) == of_parent.get(referenced)
+        for name, referenced in zip(key.columns, key.referenced_columns, strict=True)
+    )
 
 
 def _is_held_by_source(key: ForeignKey, child: TablePlan, parent: TablePlan, source: Catalog) -> bool:

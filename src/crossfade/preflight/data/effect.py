@@ -69,11 +69,15 @@ def new_id(old: sql.Composable, keyspace: str) -> sql.Composable:
 
 
 def without_parent(
-    own: Sequence[sql.Composable], parents: sql.Composable, theirs: Sequence[sql.Composable]
+    own: Sequence[sql.Composable],
+    parents: sql.Composable,
+    theirs: Sequence[sql.Composable],
+    *,
+    is_found: bool = False,
 ) -> sql.Composable:
     """Rows with a reference and no parent; a reference with a NULL in it refers to nothing (MATCH SIMPLE).
 
-    `parents` is a FROM item, over which `theirs` are evaluated.
+    `parents` is a FROM item, over which `theirs` are evaluated. `is_found`: those that have one.
     """
     names = [sql.Identifier(f"v{number}") for number in range(len(own))]
     found = sql.SQL("SELECT {} FROM {}").format(
@@ -82,8 +86,8 @@ def without_parent(
     )
     equal = [sql.SQL("o.{} = ({})").format(name, value) for name, value in zip(names, own, strict=True)]
     present = [sql.SQL("({}) IS NOT NULL").format(value) for value in own]
-    return sql.SQL("{} AND NOT EXISTS (SELECT FROM ({}) AS o WHERE {})").format(
-        sql.SQL(" AND ").join(present), found, sql.SQL(" AND ").join(equal)
+    return sql.SQL("{} AND {}EXISTS (SELECT FROM ({}) AS o WHERE {})").format(
+        sql.SQL(" AND ").join(present), sql.SQL("" if is_found else "NOT "), found, sql.SQL(" AND ").join(equal)
     )
 
 

@@ -7,6 +7,7 @@ has one that says so, and is never mistaken for a plain copy.
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator, Mapping
 from functools import lru_cache
 from typing import Final
@@ -28,7 +29,7 @@ from crossfade.mapping.plan import (
     Strategy,
     Verbatim,
 )
-from crossfade.mapping.rules import Convert, ValueMap
+from crossfade.mapping.rules import Convert, ValueMap, Within
 from crossfade.preflight.data.computed import computed
 from crossfade.preflight.data.converted import converted, value_map
 from crossfade.preflight.data.effect import Effect, Orphans, Remarkable, new_id, not_owned, of_source
@@ -48,6 +49,8 @@ def effect(column: ColumnPlan, keyspaces: Mapping[str, Keyspace], ground: Ground
             return _const(text)
         case Verbatim(), Column() as source:
             return _verbatim(source, column.target, ground)
+        case Within(lower, upper), Column() as source:
+            return _within(source, column.target, lower, upper, ground)
         case Remap(name), Column() as source if name in keyspaces:
             return _remapped(source, column.target, keyspaces[name])
         case ((LocalTime() as rule), Column() as source):
@@ -81,6 +84,22 @@ def _verbatim(source: Column, target: Column, ground: Ground) -> Effect:
     )
 
 
+def _within(source: Column, target: Column, lower: int | None, upper: int | None, ground: Ground) -> Effect:
+    plain = _verbatim(source, target, ground)
+    outside = tuple(_outside(of_source(source.name), lower, upper))
+    return dataclasses.replace(plain, misfits=(*plain.misfits, *outside))
+
+
+def _outside(value: sql.Composable, lower: int | None, upper: int | None) -> Iterator[Misfit]:
+    """Numbers that belong to another source of the table."""
+    if lower is not None:
+        words = f"below {lower}, where the numbers of another source of the table are"
+        yield Misfit(words, sql.SQL("{} < {}").format(value, sql.Literal(lower)))
+    if upper is not None:
+        words = f"from {upper} on, where the numbers of another source of the table are"
+        yield Misfit(words, sql.SQL("{} >= {}").format(value, sql.Literal(upper)))
+
+
 _NEW_IDS: Final[Mapping[Strategy, str]] = {
     Strategy.UUID7: "a random uuid that is ordered by time",
     Strategy.UUID4: "a random uuid",
@@ -104,6 +123,8 @@ def _remapped(source: Column, target: Column, keyspace: Keyspace) -> Effect:
             found.append(
                 Misfit(f"outside the range of {target.type_name} once {keyspace.by} is added", where, "bigint")
             )
+            lower, upper = (None if at is None else at - keyspace.by for at in (keyspace.lower, keyspace.upper))
+            found += _outside(old, lower, upper)
     else:
         made = _NEW_IDS[keyspace.strategy].format(keyspace.taken_from)
     words = (

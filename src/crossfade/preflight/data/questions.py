@@ -17,7 +17,7 @@ from crossfade.findings import Severity
 from crossfade.mapping.plan import Plan, TablePlan
 from crossfade.mapping.published import may_be_toasted
 from crossfade.preflight.data.asked import Blind, How, Question, Sized, Survey, fitting, inputs, source_rows
-from crossfade.preflight.data.between import duplicates, orphans
+from crossfade.preflight.data.between import collisions, duplicates, orphans
 from crossfade.preflight.data.clauses import Clause, clause_questions
 from crossfade.preflight.data.effect import Effect, of_source
 from crossfade.preflight.data.effects import effect
@@ -71,6 +71,7 @@ def _survey(
     questions += _wide_keys(table)
     for made in (
         duplicates(table, from_table, to_table, effects),
+        collisions(table, plan, to_table, effects, ground),
         orphans(table, plan, source, effects, ground, replica_role=replica_role),
         clause_questions(table, to_table, effects, [clause for clause in clauses if clause.table == table.target]),
     ):

@@ -65,7 +65,7 @@ def _headline(document: StatusDocument) -> Text:
 def _facts(document: StatusDocument, history: Text | None) -> Table:
     grid = Table.grid(padding=(0, 2))
     grid.add_column(style="dim")
-    grid.add_column()
+    grid.add_column(min_width=_BAR * 3)
     positions, copy, rates, slot = document["positions"], document["copy"], document["rates"], document["slot"]
     grid.add_row("lag", f"{duration(document['lag_seconds'])}, {size(document['lag_bytes'])}")
     if history is not None:
@@ -82,6 +82,8 @@ def _facts(document: StatusDocument, history: Text | None) -> Table:
         speed = "-" if copy["rows_per_second"] is None else f"{copy['rows_per_second']:,.0f} rows/s"
         tables = f"{copy['tables_done']} of {copy['tables_total']} tables"
         grid.add_row("copy", f"{percent}, {tables}, {copy['rows']:,} rows, {speed}, about {eta} left")
+        if history is not None:
+            grid.add_row("", _bar(copy["percent"], width=_BAR * 3))
     if (transactions := rates["transactions_per_second"]) is not None:
         changes, received = rates["changes_per_second"] or 0, rates["bytes_per_second"] or 0
         grid.add_row(
@@ -95,10 +97,7 @@ def _listed(document: StatusDocument, most: int | None) -> list[RenderableType]:
     if most is None:
         return [_tables(tables, bars=False)]
     ordered = sorted(tables, key=lambda table: _FIRST.get(table["state"], 0))  # stable: else as listed
-    parts: list[RenderableType] = []
-    if document["copy"]["percent"] not in (None, 100.0):
-        parts.append(_bar(document["copy"]["percent"], width=_BAR * 3))
-    parts.append(_tables(ordered[:most], bars=True))
+    parts: list[RenderableType] = [_tables(ordered[:most], bars=True)]
     if len(ordered) > most:
         parts.append(Text(f"and {len(ordered) - most} more tables: `crossfade status` lists all", style="dim"))
     return parts

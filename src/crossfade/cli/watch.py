@@ -127,7 +127,7 @@ class Seen:
             self.daemon_gone = None
             self.news.append(f"{at}  the daemon answers{' again' if before is not None else ''}")
         for name in ("phase", "paused", "leader"):
-            if before is None or before[name] != document[name]:
+            if before is not None and before[name] != document[name]:
                 self.news.append(f"{at}  {_change(name, document)}")
 
 

@@ -139,6 +139,19 @@ class StatusDocument(TypedDict):
     daemon: DaemonEntry | None
 
 
+# The numbers of a second that are plotted, in this order; `at` is unix seconds, null what is not known.
+POINT_FIELDS: Final = (
+    "at",
+    "lag_seconds",
+    "lag_bytes",
+    "changes_per_second",
+    "bytes_per_second",
+    "rows_per_second",
+    "retained_bytes",
+)
+Point = tuple[float | None, ...]
+
+
 def iso(moment: float) -> str:
     """Unix seconds as ISO 8601 in UTC, to the millisecond, with a Z."""
     return datetime.fromtimestamp(moment, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")

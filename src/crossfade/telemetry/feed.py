@@ -1,6 +1,7 @@
 """The last half hour second by second, and what whoever watches is sent next: the live page's side of the daemon.
 
-Once a second the book's document is read, a few numbers of it are kept, and everybody who waits is woken. A follower
+Once a second a few numbers of the book are kept, and everybody who waits is woken; the document itself is only made for
+who follows. A follower
 holds only a number, the newest second it has: one that was slow, or comes back, is given what it missed from the ring,
 so nothing is queued for anybody. Refuses to know HTTP, and to ask anybody but the book. The invariants: memory does not
 grow with time or with followers, a document is encoded once however many follow, and the end is told to all.
@@ -14,13 +15,12 @@ import asyncio
 import secrets
 from collections import deque
 from dataclasses import dataclass
-from datetime import datetime
 from itertools import islice
 from typing import Final
 
 import orjson
 
-from crossfade.telemetry.document import StatusDocument
+from crossfade.telemetry.document import POINT_FIELDS, Point
 from crossfade.telemetry.status import StatusBook
 
 KEPT: Final = 1800  # seconds of history
@@ -29,32 +29,6 @@ _RETRY_MS: Final = 1000  # what a browser waits before it connects again
 # A document of thousands of tables is not sent every second; the numbers that are plotted are.
 _LARGE: Final = 64 * 1024  # bytes
 _LARGE_EVERY: Final = 5  # seconds
-
-# What a point holds, in this order; the page's plots name them likewise.
-FIELDS: Final = (
-    "at",
-    "lag_seconds",
-    "lag_bytes",
-    "changes_per_second",
-    "bytes_per_second",
-    "rows_per_second",
-    "retained_bytes",
-)
-Point = tuple[float | None, ...]
-
-
-def point_of(document: StatusDocument) -> Point:
-    """The plotted numbers of a document. `at` is unix seconds; null for what is not known."""
-    rates, slot = document["rates"], document["slot"]
-    return (
-        round(datetime.fromisoformat(document["at"]).timestamp(), 1),
-        document["lag_seconds"],
-        document["lag_bytes"],
-        rates["changes_per_second"],
-        rates["bytes_per_second"],
-        document["copy"]["rows_per_second"],
-        None if slot is None else slot["retained_bytes"],
-    )
 
 
 class Feed:
@@ -65,8 +39,8 @@ class Feed:
         self._session = secrets.token_hex(4)  # a number of another process means nothing here
         self._points: deque[Point] = deque(maxlen=KEPT)
         self._number = 0  # of the newest point; the first is 1
-        self._document: StatusDocument | None = None
-        self._encoded: bytes | None = None
+        self._encoded: bytes | None = None  # the document of this second, once somebody wanted it
+        self._size = 0  # of the newest that was encoded
         self._woken = asyncio.Event()
         self._is_closed = False
 
@@ -83,8 +57,8 @@ class Feed:
 
     def tick(self) -> None:
         """Take note of this second."""
-        self._document, self._encoded = self._book.document(), None
-        self._points.append(point_of(self._document))
+        self._points.append(self._book.point())
+        self._encoded = None
         self._number += 1
         self._wake()
 
@@ -114,15 +88,21 @@ class Feed:
         """Of the newest second."""
         return self._number
 
+    @property
+    def is_large(self) -> bool:
+        """Whether a document is too much for every second."""
+        return self._size > _LARGE
+
     def status_event(self) -> bytes:
         """The document of the newest second."""
         if self._encoded is None:
-            self._encoded = orjson.dumps(self._document if self._document is not None else self._book.document())
+            self._encoded = orjson.dumps(self._book.document())
+            self._size = len(self._encoded)
         return b"event: status\ndata: %b\n\n" % self._encoded
 
     def history_event(self) -> bytes:
         """All points kept, in place of whatever the page had of this daemon."""
-        data = orjson.dumps({"fields": FIELDS, "points": list(self._points)})
+        data = orjson.dumps({"fields": POINT_FIELDS, "points": list(self._points)})
         return b"event: history\nid: %b\ndata: %b\n\n" % (self._id(self._number), data)
 
     def point_events(self, after: int) -> bytes:
@@ -158,9 +138,8 @@ class Follower:
             return None
         chunk = self.feed.point_events(self.number)
         self.number = self.feed.number
-        status = self.feed.status_event()
-        if len(status) <= _LARGE or self.number - self.shown >= _LARGE_EVERY:
-            chunk, self.shown = chunk + status, self.number
+        if not self.feed.is_large or self.number - self.shown >= _LARGE_EVERY:
+            chunk, self.shown = chunk + self.feed.status_event(), self.number
         return chunk
 
     def _first(self) -> bytes:

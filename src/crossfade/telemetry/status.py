@@ -45,6 +45,7 @@ from crossfade.telemetry.document import (
     CopyEntry,
     DaemonEntry,
     ErrorEntry,
+    Point,
     SlotEntry,
     StatusDocument,
     TableEntry,
@@ -265,6 +266,21 @@ class StatusBook:
         document["next_steps"] = next_steps(document)
         document["headline"] = headline(document)
         return document
+
+    def point(self) -> Point:
+        """The plotted numbers of the document (`POINT_FIELDS`), without making one."""
+        _, changes, received = self._window.per_second(now=self._monotonic())
+        rows = self._copy_rate.per_second
+        copying = rows is not None and any(table.state != "done" for table in self._tables.values())
+        return (
+            round(self._clock(), 1),
+            None if self._lag.seconds is None else round(self._lag.seconds, 3),
+            self._lag.bytes,
+            round(changes, 1),
+            round(received, 1),
+            round(rows, 1) if copying and rows is not None else None,
+            None if self._slot is None else self._slot["retained_bytes"],
+        )
 
     def _standing(self, document: StatusDocument) -> list[AlertEntry]:
         """Alerts that follow from the document itself, each with the time it was first seen."""

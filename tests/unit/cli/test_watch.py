@@ -68,7 +68,7 @@ def test_what_changes_is_remembered(book: StatusBook) -> None:
     book.observe(Paused(PauseReason.OPERATOR))
     seen.take(book.document())
     told = [each.partition("  ")[2] for each in seen.news]
-    assert told == ["phase is copy", "not paused", "led", "phase is catchup", "paused: operator"]
+    assert told == ["phase is catchup", "paused: operator"]
 
 
 def test_an_answer_that_takes_long_is_said(book: StatusBook) -> None:

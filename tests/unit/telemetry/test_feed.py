@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import json
+from datetime import datetime
 from typing import Any
 
 import pytest
 
 from crossfade.catalog import TableName
-from crossfade.events import LagMeasured
+from crossfade.events import LagMeasured, Operation
 from crossfade.telemetry import feed as feeding
-from crossfade.telemetry.feed import FIELDS, Feed
+from crossfade.telemetry.document import POINT_FIELDS
+from crossfade.telemetry.feed import Feed
 from crossfade.telemetry.status import StatusBook, WatchedTable
-from tests.unit.telemetry.facts import TABLES, Clock, sampled
+from tests.unit.telemetry.facts import ACCOUNTS, TABLES, Clock, applied, copied, received, sampled
 
 
 @pytest.fixture
@@ -51,7 +53,7 @@ async def test_the_first_thing_sent_is_all_that_is_known(book: StatusBook, clock
     assert [each["event"] for each in first] == ["", "history", "status"]
     assert first[0]["retry"] == 1000
     history = first[1]["data"]
-    assert tuple(history["fields"]) == FIELDS
+    assert tuple(history["fields"]) == POINT_FIELDS
     points = [dict(zip(history["fields"], point, strict=True)) for point in history["points"]]
     assert [point["lag_seconds"] for point in points] == [0.5, None, 2.0]
     assert [point["at"] for point in points] == [1_800_000_000.0, 1_800_000_001.0, 1_800_000_002.0]
@@ -72,7 +74,7 @@ async def test_every_second_brings_a_point_and_the_document(book: StatusBook, cl
     feed.tick()
     sent = read(await waiting)
     assert [each["event"] for each in sent] == ["point", "status"]
-    assert sent[0]["data"][FIELDS.index("lag_seconds")] == 7.0
+    assert sent[0]["data"][POINT_FIELDS.index("lag_seconds")] == 7.0
     assert sent[1]["data"]["lag_seconds"] == 7.0
 
 
@@ -148,6 +150,36 @@ async def test_the_document_is_encoded_once_for_all(book: StatusBook, monkeypatc
     for _ in range(3):
         feed.status_event()
     assert len(calls) == 1
+
+
+def test_a_point_is_what_the_document_says(book: StatusBook, clock: Clock) -> None:
+    book.observe(LagMeasured(0.12345, 77))
+    book.observe(sampled(5000))
+    book.observe(received(0x3000))
+    book.observe(applied(0x2000, changes={(ACCOUNTS, Operation.UPDATE): 25}))
+    book.observe(copied("running", 0))
+    clock.advance(2)
+    book.observe(copied("running", 100))
+    document, point = book.document(), dict(zip(POINT_FIELDS, book.point(), strict=True))
+    assert document["slot"] is not None
+    assert point == {
+        "at": datetime.fromisoformat(document["at"]).timestamp(),
+        "lag_seconds": document["lag_seconds"],
+        "lag_bytes": document["lag_bytes"],
+        "changes_per_second": document["rates"]["changes_per_second"],
+        "bytes_per_second": document["rates"]["bytes_per_second"],
+        "rows_per_second": document["copy"]["rows_per_second"],
+        "retained_bytes": document["slot"]["retained_bytes"],
+    }
+    assert (point["rows_per_second"], point["changes_per_second"]) == (50.0, 12.5)
+
+
+async def test_without_followers_no_document_is_made(book: StatusBook, monkeypatch: pytest.MonkeyPatch) -> None:
+    feed = Feed(book)
+    monkeypatch.setattr(book, "document", None)
+    for _ in range(3):
+        feed.tick()
+    assert feed.number == 3
 
 
 async def test_the_end_is_told_to_all(book: StatusBook) -> None:

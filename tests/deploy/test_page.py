@@ -1,6 +1,6 @@
 """The status page in a real browser: on a real daemon that comes and goes, and on made-up states of one.
 
-Pictures are left in .servers/screenshots. What the console says is part of every test: a page that runs into its own
+Pictures are left in .tools/screenshots. What the console says is part of every test: a page that runs into its own
 policy, or asks for what is not there, fails.
 """
 

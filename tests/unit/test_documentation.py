@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import re
 from collections.abc import Iterator
 from functools import cache
@@ -117,6 +118,47 @@ def test_only_commands_that_exist_are_shown() -> None:
     commands = {command.name or getattr(command.callback, "__name__", "") for command in app.registered_commands}
     commands |= {group.name or "" for group in app.registered_groups}
     assert {"check", "run", "status", "wait", "teardown"} <= shown <= commands
+
+
+# -- what it says while it runs
+
+
+def _calls(folder: str) -> Iterator[ast.Call]:
+    for path in sorted((ROOT / "src/crossfade" / folder).rglob("*.py")):
+        yield from (node for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Call))
+
+
+def _called(call: ast.Call) -> str:
+    return call.func.attr if isinstance(call.func, ast.Attribute) else getattr(call.func, "id", "")
+
+
+def test_every_field_of_the_log_is_documented() -> None:
+    said = {"info", "warning", "error", "debug", "say", "_rarely"}
+    fields = {
+        keyword.arg
+        for folder in ("runtime", "telemetry")
+        for call in _calls(folder)
+        if _called(call) in said and (_called(call) == "_rarely" or "log" in ast.unparse(call.func))
+        for keyword in call.keywords
+        if keyword.arg not in (None, "exc_info")
+    }
+    section = OPERATIONS.read_text().partition("## Logs")[2].partition("\n## ")[0]
+    documented = set(re.findall(r"`([a-z_]+)`", " ".join(re.findall(r"^\|([^|]+)\|", section, re.MULTILINE))))
+    assert {"phase", "sqlstate", "repeated"} <= fields | {"repeated"}
+    assert fields <= documented
+
+
+def test_every_remark_has_its_name_in_the_documentation() -> None:
+    named = {
+        str(given.value)
+        for call in _calls(".")
+        if _called(call) == "Note"
+        for given in [*call.args[:1], *(keyword.value for keyword in call.keywords if keyword.arg == "name")]
+        if isinstance(given, ast.Constant)
+    }
+    assert len(named) > 15
+    told = OPERATIONS.read_text().partition("## What the messages mean")[2].partition("\n## ")[0]
+    assert {name for name in named if f"`{name}`" not in told} == set()
 
 
 # -- the mapping

@@ -134,8 +134,8 @@ ERRORS: Final = Panel(
     kind=Kind.LINES,
     title="Error Rate",
     description="Batches the target refused, of all that were tried; a lost connection is none. They are tried again"
-    f" and nothing is lost, but above {shared.LIMITS['error_ratio']:.0%} for 5 minutes CrossfadeHighErrorRate wakes somebody. A gap: nothing was"
-    " tried.",
+    f" and nothing is lost, but above {shared.LIMITS['error_ratio']:.0%} for 5 minutes CrossfadeHighErrorRate wakes"
+    " somebody. A gap: nothing was tried.",
     unit="percentunit",
     queries=(Query(shared.failed_share(), "{{workflow}}"),),
     width=8,

@@ -60,14 +60,19 @@ class PhaseChanged:
 
 @dataclass(frozen=True, slots=True)
 class Paused:
-    """`reason` None: not paused any more."""
+    """`reason` None: not paused any more. `others` hold as well: all must be gone before anything goes on."""
 
     reason: PauseReason | None
+    others: frozenset[PauseReason] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
 class LeaderChanged:
+    """Not leading: another one does, and this one stands by. With `tries_again` nobody else is known to: the lock went
+    with an attempt, and the next one takes it again."""
+
     is_leader: bool
+    tries_again: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,6 +136,7 @@ class Applied:
     committed_at: float
     by_level: str
     reason: str = ""
+    ids_looked_up: int = 0  # asked of the map in the target, since nobody here knew them
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,7 +173,9 @@ class SourceSampled:
 
     `flush_lsn` is pg_current_wal_flush_lsn(); the slot's fields are as pg_replication_slots has them, with
     `safe_wal_size` None when nothing limits it and `wal_keep_limit` (bytes of max_slot_wal_keep_size) None likewise.
-    `clock_skew` is source clock minus ours, in seconds, by half the round trip.
+    `clock_skew` is source clock minus ours, in seconds, by half the round trip. What was spilled while decoding counts
+    since the slot was made, or its statistics reset; None: the server does not tell (before version 14).
+    `oldest_transaction` is for how long (seconds) the oldest writing transaction we know of has held the slot back.
     """
 
     now: float
@@ -182,6 +190,43 @@ class SourceSampled:
     wal_status: str
     invalidation_reason: str
     clock_skew: float
+    spilled_bytes: int | None = None
+    spilled_transactions: int | None = None
+    oldest_transaction: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class TargetSampled:
+    """One look at the target. `clock_skew` is its clock minus ours; `oldest_transaction` as for the source."""
+
+    clock_skew: float
+    oldest_transaction: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class DiskMeasured:
+    """How much room a disk has. `endpoint` is own, source or target; the latter two by what the settings say of their
+    capacity. None: not known any more."""
+
+    endpoint: str
+    free: int | None
+    capacity: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Reloaded:
+    """The settings were read again, and taken (`is_taken`) or left as they were."""
+
+    is_taken: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Notified:
+    """Somebody was to be told of an alert. `channel` is command, webhook or alertmanager; `outcome` sent, failed (it
+    is tried again) or dropped (it is not)."""
+
+    channel: str
+    outcome: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -220,6 +265,10 @@ Event = (
     | PipeLevel
     | CopyState
     | SourceSampled
+    | TargetSampled
+    | DiskMeasured
+    | Reloaded
+    | Notified
     | LagMeasured
     | Note
 )

@@ -10,6 +10,7 @@ TOML 1.0.0: toml.io/en/v1.0.0. systemd.exec: "Credentials".
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import tomllib
@@ -123,6 +124,35 @@ def _check_dsn(value: object) -> object:
     return value
 
 
+def _no_truth_number(value: object) -> object:
+    if isinstance(value, bool):
+        raise PydanticCustomError("number", "expected a number")
+    return value
+
+
+def _parse_argv(value: object) -> object:
+    """A list of texts; from the environment, a JSON list. Never a command line: no shell is to take it apart."""
+    if isinstance(value, str):
+        try:
+            value = json.loads(value) if value else []
+        except ValueError:
+            value = None
+    if not isinstance(value, list | tuple) or not all(isinstance(each, str) for each in value):
+        raise PydanticCustomError("argv", 'expected a list: a program and its arguments, such as ["/opt/page", "me"]')
+    if value and not value[0]:
+        raise PydanticCustomError("argv", "the first of the list is the program, and must not be empty")
+    return tuple(value)
+
+
+def _check_address(value: object) -> object:
+    """An address that may hold a token, so it is never shown."""
+    if value is None or isinstance(value, SecretStr):
+        return value
+    if not isinstance(value, str) or re.fullmatch(r"https?://[^\s/]+(?:/\S*)?", value) is None:
+        raise PydanticCustomError("address", 'expected an address such as "https://pager.example.com/hooks/crossfade"')
+    return value
+
+
 Duration = Annotated[timedelta, BeforeValidator(parse_duration)]
 _SIZE_SCHEMA: Final = {
     "anyOf": [{"type": "integer", "minimum": 0}, {"type": "string", "pattern": f"^(?:{_SIZE.pattern}|\\d+)$"}],
@@ -131,6 +161,8 @@ _SIZE_SCHEMA: Final = {
 Size = Annotated[int, BeforeValidator(_parse_size), WithJsonSchema(_SIZE_SCHEMA)]
 Count = Annotated[int, BeforeValidator(_no_truth_value)]
 Dsn = Annotated[SecretStr, BeforeValidator(_check_dsn)]
+Ratio = Annotated[float, BeforeValidator(_no_truth_number)]
+Argv = Annotated[tuple[str, ...], BeforeValidator(_parse_argv)]
 
 
 class StrictModel(BaseModel):
@@ -140,9 +172,13 @@ class StrictModel(BaseModel):
 
 
 class Database(StrictModel):
-    """One side. `dsn` is a libpq connection string or URI; libpq honours passfile, service and PG* variables."""
+    """One side. `dsn` is a libpq connection string or URI; libpq honours passfile, service and PG* variables.
+
+    `disk_capacity` is how large the disk of data and WAL is, in bytes, which SQL cannot see; None: not said.
+    """
 
     dsn: Dsn
+    disk_capacity: Annotated[Size | None, Field(ge=1)] = None
 
 
 class Stream(StrictModel):
@@ -192,6 +228,70 @@ class Capacity(StrictModel):
     target_free: Annotated[Size | None, Field(ge=1)] = None
 
 
+class Guards(StrictModel):
+    """What crossfade does by itself before harm is done. Sizes in bytes; None: no such limit.
+
+    `own_disk_path` "" leaves our own disk unwatched.
+    """
+
+    own_disk_path: str = "."
+    own_disk_reserve: Annotated[Size, Field(ge=0)] = 256 * 1024**2
+    error_ratio: Annotated[Ratio, Field(gt=0, le=1)] = 0.5
+    probe_interval: Annotated[Duration, Field(ge=timedelta(milliseconds=100), le=timedelta(hours=1))] = timedelta(
+        seconds=30
+    )
+    wal_soft_limit: Annotated[Size | None, Field(ge=1)] = None
+    wal_hard_limit: Annotated[Size | None, Field(ge=1)] = None
+    on_wal_hard_limit: Literal["alarm", "give_up_slot"] = "alarm"
+
+    @model_validator(mode="after")
+    def _soft_comes_first(self) -> Self:
+        soft, hard = self.wal_soft_limit, self.wal_hard_limit
+        if soft is not None and hard is not None and soft > hard:
+            raise PydanticCustomError("wal_limits", "wal_soft_limit must not be more than wal_hard_limit")
+        if hard is None and self.on_wal_hard_limit == "give_up_slot":
+            raise PydanticCustomError("wal_limits", "give_up_slot needs a wal_hard_limit")
+        return self
+
+
+class Alerts(StrictModel):
+    """From where on the status, the hooks and (with the same numbers) deploy/prometheus/alerts.yml raise an alert."""
+
+    lag_warning: Duration = timedelta(seconds=60)
+    lag_critical: Duration = timedelta(minutes=15)
+    lag_shrinking_rate: Annotated[Ratio, Field(gt=0)] = 0.1
+    lag_growing_rate: Annotated[Ratio, Field(gt=0)] = 0.2
+    lag_growing: Duration = timedelta(minutes=2)
+    stalled_lag: Size = 16 * 1024**2
+    migration_stalled_rate: Annotated[Ratio, Field(gt=0)] = 100
+    migration_stalled_lag: Duration = timedelta(seconds=30)
+    heartbeat_missing: Duration = timedelta(minutes=2)
+    error_ratio: Annotated[Ratio, Field(gt=0, le=1)] = 0.01
+    conflicts: Annotated[Count, Field(ge=0)] = 10
+    slot_retention_warning: Annotated[Ratio, Field(gt=0, le=1)] = 0.5
+    slot_retention_critical: Annotated[Ratio, Field(gt=0, le=1)] = 0.8
+    slot_retained_unlimited: Annotated[Size, Field(ge=1)] = 10 * 1024**3
+    slot_lost_within: Duration = timedelta(hours=4)
+    long_transaction: Duration = timedelta(hours=1)
+    disk_free_ratio: Annotated[Ratio, Field(gt=0, le=1)] = 0.2
+    queue_full_ratio: Annotated[Ratio, Field(gt=0, le=1)] = 0.9
+    performance_factor: Annotated[Ratio, Field(gt=1)] = 1.5
+    performance_least_rate: Annotated[Ratio, Field(ge=0)] = 20
+
+
+class Hooks(StrictModel):
+    """Who is told of alerts, without Prometheus. The addresses may hold secrets; None: nobody.
+
+    `on_alert` is a program and its arguments, run without a shell; `alertmanager` the address before /api/v2/alerts.
+    """
+
+    on_alert: Argv = ()
+    webhook: Annotated[SecretStr | None, BeforeValidator(_check_address)] = None
+    webhook_token: SecretStr | None = None
+    alertmanager: Annotated[SecretStr | None, BeforeValidator(_check_address)] = None
+    timeout: Annotated[Duration, Field(ge=timedelta(milliseconds=100), le=timedelta(minutes=5))] = timedelta(seconds=10)
+
+
 class Http(StrictModel):
     """`listen` "" switches the HTTP surface off."""
 
@@ -230,6 +330,9 @@ class Settings(BaseSettings):
     stream: Stream = Stream()
     copy_: Copy = Field(default=Copy(), alias="copy")  # pydantic models already have a `copy`
     capacity: Capacity = Capacity()
+    guards: Guards = Guards()
+    alerts: Alerts = Alerts()
+    hooks: Hooks = Hooks()
     http: Http = Http()
     log: Log = Log()
     stop: Stop = Stop()
@@ -370,6 +473,8 @@ def _written(value: object) -> str:
         return f"{seconds * 1000:g}ms" if seconds % 1 else f"{seconds:g}s"
     if isinstance(value, bool):
         return str(value).lower()
+    if isinstance(value, tuple):
+        return json.dumps(value)
     if isinstance(value, int):
         unit = next((name for name in ("GiB", "MiB", "KiB") if value and value % _BYTES[name] == 0), None)
         return f"{value // _BYTES[unit]} {unit}" if unit else str(value)
@@ -569,7 +674,8 @@ def _keys(dotted: str) -> _KeyPath:
 # Keys whose values are worth showing beside an error and cannot hold a secret.
 _HARMLESS: Final = frozenset(
     {"name", "mapping", "slot", "publication", "batch_bytes", "pipe_bytes", "status_interval", "workers", "lock_yield",
-     "listen", "level", "format", "deadline"}
+     "listen", "level", "format", "deadline", "probe_interval", "error_ratio", "wal_soft_limit", "wal_hard_limit",
+     "on_wal_hard_limit", "own_disk_reserve", "disk_capacity"}
 )  # fmt: skip
 
 

@@ -69,7 +69,7 @@ WORKFLOWS: Final = Panel(
         Column(field="Value #E", title="Changes a second", unit="cps"),
         Column(field="Value #F", title="Verified", unit="dateTimeFromNow"),
     ),
-    runbooks=("CrossfadeDown", "CrossfadeNoLeader"),
+    runbooks=("CrossfadeDown", "CrossfadeNoLeader", "CrossfadeWatchdog"),
 )
 
 PHASE: Final = Panel(
@@ -187,7 +187,7 @@ RESOURCES: Final = Panel(
     least=0,
     steps=shared.WAL_STEPS,
     lines=True,
-    runbooks=("CrossfadeSlotRetention", "CrossfadeSlotWillBeLost", "CrossfadeQueueFull"),
+    runbooks=("CrossfadeSlotRetention", "CrossfadeSlotWillBeLost", "CrossfadeQueueFull", "CrossfadeDiskSpaceLow"),
 )
 
 BOARD: Final = Board(

@@ -129,7 +129,7 @@ ROW: Final = Row(
             queries=(Query(promql.per_second(promql.stream("crossfade_received_bytes_total")), "{{direction}}"),),
             width=8,
             least=0,
-            runbooks=("CrossfadeSlotInactive",),
+            runbooks=("CrossfadeSlotInactive", "CrossfadeHeartbeatMissing"),
         ),
     ),
 )

@@ -1,4 +1,4 @@
-"""Expressions as the dashboards need them: every series restricted by the variables, gauges to who leads.
+"""Expressions as the dashboards need them: every series restricted by the variables, gauges to who speaks.
 
 Refuses to know panels. The invariant: what a former leader or a standby shows of positions, slot and copy is never
 drawn - they know none, or knew one long ago - and every selector carries the variables its metric has labels for.
@@ -30,8 +30,9 @@ def _series(metric: str, variables: str, matchers: str) -> str:
 
 
 def led(expr: str) -> str:
-    """What the leader says of it, and nobody else."""
-    return f"({expr} and on (job, instance, workflow) {flow('crossfade_leader')} == 1)"
+    """What the one says of it who speaks for the workflow: the leader or, when nobody leads, who waits after an error."""
+    leader, waiting = f"{flow('crossfade_leader')} == 1", f"{flow('crossfade_up')} == 0"
+    return f"({expr} and on (job, instance, workflow) ({leader} or {waiting} unless on (workflow) {leader}))"
 
 
 def most(expr: str, by: str = PER_STREAM) -> str:

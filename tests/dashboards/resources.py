@@ -111,6 +111,7 @@ ROW: Final = Row(
             ),
             width=8,
             least=0,
+            runbooks=("CrossfadeLongTransaction",),
         ),
         Panel(
             kind=Kind.LINES,

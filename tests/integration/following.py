@@ -124,6 +124,13 @@ class Followed:
         assert samples, f"no metric {name}"
         return sum(float(line.rsplit(" ", 1)[1]) for line in samples if all(each in line for each in wanted))
 
+    def metric_of(self, name: str) -> float:
+        """A metric without labels."""
+        with urllib.request.urlopen(f"http://127.0.0.1:{self.workspace.port}/metrics", timeout=5) as answer:
+            lines = answer.read().decode().splitlines()
+        (value,) = (line.rsplit(" ", 1)[1] for line in lines if line.startswith(f"{name} "))
+        return float(value)
+
     def levels(self) -> Counter[tuple[str, str]]:
         """How many batches were applied by each level, and why."""
         found: Counter[tuple[str, str]] = Counter()

@@ -98,7 +98,7 @@ def test_K1_a_wrong_clock_here_changes_no_lag(workspace: Workspace, databases: D
     for number, offset in enumerate((HOURS, -HOURS, 0)):
         clock.set(offset)
         daemon.wait_for(
-            lambda offset=offset: abs(followed.metric("crossfade_clock_skew_seconds") + offset) < 60,
+            lambda offset=offset: abs(followed.metric("crossfade_clock_skew_seconds", endpoint="source") + offset) < 60,
             "the clock is wrong",
         )
         daemon.wait_for(lambda: document(workspace)["lag_seconds"] == 0.0, "no lag")

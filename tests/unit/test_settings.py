@@ -177,7 +177,7 @@ def test_durations(text: str, duration: timedelta) -> None:
 
 # What is wrong (appended to a minimal file of five lines), and what is said of it.
 WRONG: list[tuple[str, str]] = [
-    ("tagret = 1", "6:1: target.tagret: unknown key. Known here: dsn."),
+    ("tagret = 1", "6:1: target.tagret: unknown key. Known here: dsn, disk_capacity."),
     ("[stram]\nslot = 'a'", "6:1: stram: unknown key. Did you mean 'stream'?"),
     ("[stream]\nslto = 'a'", "7:1: stream.slto: unknown key. Did you mean 'slot'?"),
     ("[copy]\nworker = 1", "7:1: copy.worker: unknown key. Did you mean 'workers'?"),

@@ -15,4 +15,6 @@ def run(config: Path, *, until_caught_up: bool, no_wait: bool) -> int:
     # The daemon brings driver, loop and HTTP with it: a wrong configuration is told before they are imported.
     from crossfade.runtime.supervisor import run_daemon
 
-    return run_daemon(settings, spec, until_caught_up=until_caught_up, no_wait=no_wait)
+    return run_daemon(
+        settings, spec, until_caught_up=until_caught_up, no_wait=no_wait, reread=lambda: load_settings(config)
+    )

@@ -41,6 +41,8 @@ _QUEUE_EVERY: Final = 0.5
 _ALERT_AFTER: Final = 3
 # A part that loses its line is tried again, the snapshot being there; this often in a row, then it is no accident.
 _TRIES: Final = 5
+# Trying again only when there is room again: whoever pauses for that must hear of it.
+_DISK_FULL: Final = "53100"
 # A smaller table is not worth a connection of its own: libpq reads it, and the connection serves the next one, too.
 _WORTH_A_LINE: Final = 1024 * 1024
 
@@ -110,6 +112,9 @@ class CopyDriver:
                 return True
             while not self._ends():
                 if snapshot is None:
+                    if self._is_paused():
+                        await asyncio.sleep(_QUEUE_EVERY)  # nothing is taken out or filled in meanwhile
+                        continue
                     snapshot = await Snapshot.take(
                         self._source_dsn, self._slot, ends=self._ends, listener=self._listener
                     )
@@ -244,7 +249,7 @@ class CopyDriver:
                 # A line was cut, perhaps with a COMMIT on its way: whether the rows are there, the mark says.
                 await snapshot.check()
                 if not await self._is_written(control, mark, plan, part):
-                    if tried == _TRIES or isinstance(fault, Fenced):
+                    if tried == _TRIES or isinstance(fault, Fenced) or fault.sqlstate == _DISK_FULL:
                         raise
                     self._listener(Note("copy_part_again", _AGAIN.format(table=plan.source, why=fault.what), "warning"))
                     await asyncio.sleep(_QUEUE_EVERY * tried)

@@ -25,13 +25,14 @@ import psycopg
 
 from crossfade import failpoints
 from crossfade.copy import driver as copy
-from crossfade.events import Configured, Connected, Listener, Phase
-from crossfade.faults import Misconfigured
+from crossfade.events import Configured, Connected, Listener, PauseReason, Phase
+from crossfade.faults import Misconfigured, Refused
 from crossfade.findings import Severity
 from crossfade.mapping.plan import Plan
 from crossfade.mapping.spec import Spec
 from crossfade.preflight.examine import Examined, examine
-from crossfade.runtime import watch
+from crossfade.runtime import giveup, watch
+from crossfade.runtime.guarding import Guarding
 from crossfade.runtime.leading import Backend, lead
 from crossfade.runtime.remapping import settle
 from crossfade.runtime.setup import SetUp
@@ -73,7 +74,9 @@ class Attempt:
         stop: Stop,
         listener: Listener,
         is_first: bool,
+        guarding: Guarding,
     ) -> None:
+        self._guarding = guarding
         self._settings = settings
         self._spec = spec
         self._options = options
@@ -116,7 +119,7 @@ class Attempt:
             stored = await self._stored(target)
             if stored is not None:
                 await self._announce(target)
-                await self._check_continuity(stored, system)
+                await self._check_continuity(target, stored, system)
             plan = self._accept(await examine(self._settings, self._spec, resuming=stored is not None), stored)
             if stored is not None:
                 await settle(self._settings, self._spec, plan, stored, target, listener=self._listener)
@@ -156,9 +159,19 @@ class Attempt:
         return await progress.load(target, self._name)
 
     async def _announce(self, target: Connection) -> None:
-        self._state.pause(await workflow.announce(target, self._name) or self._state.paused)
+        stored = await workflow.announce(target, self._name)
+        if stored is PauseReason.OPERATOR:
+            self._state.pause(stored)
+        elif stored is not None:
+            self._guarding.take_over(stored)
 
-    async def _check_continuity(self, stored: Progress, system: slot.System) -> None:
+    async def _explain_missing(self, target: Connection) -> None:
+        """A slot that a guard of ours gave up is not one that somebody dropped behind our back."""
+        told = await giveup.told_before(target, self._name)
+        if told is not None:
+            raise Refused(told)
+
+    async def _check_continuity(self, target: Connection, stored: Progress, system: slot.System) -> None:
         """Everything that says whether going on from the stored position misses nothing."""
         slot.check_identity(
             system,
@@ -177,6 +190,8 @@ class Attempt:
             looker = await connect(self._source_dsn, purpose="slot check", endpoint="source")
             try:
                 found = await slot.look(looker, self._slot)
+                if found is None:
+                    await self._explain_missing(target)
                 slot.check_continuity(self._slot, found, end_lsn=stored.end_lsn, database=system.database)
                 # Before the mapping is compiled: a column that is gone is told as what it is, changes that may be lost.
                 await self._check_published(looker, stored)
@@ -314,6 +329,8 @@ class Attempt:
             backend_pid=target.pgconn.backend_pid,
             silence=self._silence(),
             kick=self._kick,
+            resumed=self._guarding.resumed,
+            refused=self._guarding.target_refused,
             persist=self._persist,
             listener=self._listener,
             is_over=self._over.is_set,

@@ -24,12 +24,12 @@ class Stop:
         self.requested = asyncio.Event()
         self.abandoned = asyncio.Event()
 
-    def listen(self) -> None:
-        """Take SIGTERM and SIGINT; a SIGHUP must not end us."""
+    def listen(self, on_hangup: Callable[[], object]) -> None:
+        """Take SIGTERM and SIGINT; a SIGHUP does not end us, but calls `on_hangup`."""
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self.signalled)
-        loop.add_signal_handler(signal.SIGHUP, lambda: None)
+        loop.add_signal_handler(signal.SIGHUP, on_hangup)
 
     def on_request(self, kick: Callable[[], object]) -> Callable[[], None]:
         """Call `kick` when a stop is asked for; returns what takes that back."""

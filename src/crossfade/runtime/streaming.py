@@ -18,9 +18,12 @@ import time
 from collections.abc import Awaitable, Callable, Mapping
 from datetime import UTC, datetime
 
+import psycopg
+
 from crossfade.catalog import Route
 from crossfade.copy import driver as copy
 from crossfade.events import Listener, Note, Phase
+from crossfade.faults import Fault
 from crossfade.ledger import AckLedger
 from crossfade.lsn import Lsn
 from crossfade.mapping.plan import LocalTime, Plan
@@ -29,7 +32,7 @@ from crossfade.runtime import watch
 from crossfade.runtime.setup import publications
 from crossfade.runtime.state import WorkflowState
 from crossfade.runtime.stop import Stop
-from crossfade.session.connect import Connection, connect
+from crossfade.session.connect import Connection, connect, server_fault
 from crossfade.session.drain import Drain
 from crossfade.session.plain import PlainDrain, is_plain
 from crossfade.settings import Settings
@@ -200,7 +203,11 @@ class Streaming:
             )
 
     async def _apply(self, applier: Applier, reader: StreamReader) -> None:
-        await applier.run()
+        try:
+            await applier.run()
+        except (Fault, psycopg.Error):
+            self._state.component = "apply"
+            raise
         self._applier_is_done = True
         self._over.set()
         reader.kick()
@@ -235,6 +242,8 @@ class Streaming:
         try:
             cursor = await source.execute("SELECT pg_logical_emit_message(true, 'crossfade', '')::text")
             row = await cursor.fetchone()
+        except psycopg.Error as error:
+            raise server_fault(error, where="source, setting a mark") from None
         finally:
             await source.close()
         assert row is not None

@@ -4,6 +4,8 @@
     ├── http.serve        probes, metrics, status
     ├── loop.pulse        systemd's watchdog, the loop's own lag
     ├── page.feed         the second by second of the live page
+    ├── alerts.judge      what stands, each second;  hooks.… tell others of it
+    ├── guards.…          `runtime/guarding`: disks, WAL, pauses
     └── attempts          `runtime/attempt`, rebuilt from the durable position after each fault
         └── stop.watch    ends the attempt when patience with a drain is over
 
@@ -18,13 +20,13 @@ import asyncio
 import gc
 import random
 import traceback
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 
 import psycopg
 import uvloop
 
-from crossfade.events import Event, Failed, Note, Phase, Recovered
+from crossfade.events import Event, Failed, LeaderChanged, Note, Phase, Recovered, Reloaded
 from crossfade.faults import (
     Fault,
     Fenced,
@@ -39,7 +41,11 @@ from crossfade.mapping.spec import Spec
 from crossfade.preflight.listening import listening
 from crossfade.runtime.attempt import Attempt, Options
 from crossfade.runtime.backoff import Backoff
+from crossfade.runtime.giveup import GivenUp, carry_out
+from crossfade.runtime.guarding import DISK_FULL, Guarding
 from crossfade.runtime.leading import Backend
+from crossfade.runtime.limits import destinations, thresholds
+from crossfade.runtime.reload import merged
 from crossfade.runtime.state import WorkflowState
 from crossfade.runtime.stop import Abandoned, Stop
 from crossfade.session.connect import TARGET, Connection, connect, server_fault
@@ -47,6 +53,7 @@ from crossfade.settings import Settings
 from crossfade.state import control, workflow
 from crossfade.telemetry import http, logs
 from crossfade.telemetry.feed import Feed
+from crossfade.telemetry.hooks import Hooks
 from crossfade.telemetry.metrics import Metrics
 from crossfade.telemetry.notify import Notifier
 from crossfade.telemetry.pulse import pulse
@@ -63,11 +70,13 @@ _COLLECT_AFTER = 10_000
 _WORST_FIRST = (Policy.CONFIGURATION, Policy.REFUSED, Policy.FAILED, Policy.LOCKED, Policy.UNREACHABLE, Policy.RETRY)
 
 
-def run_daemon(settings: Settings, spec: Spec, *, until_caught_up: bool, no_wait: bool) -> int:
-    """Run until stopped, or until `until_caught_up` is reached; returns the exit code."""
+def run_daemon(
+    settings: Settings, spec: Spec, *, until_caught_up: bool, no_wait: bool, reread: Callable[[], Settings]
+) -> int:
+    """Run until stopped, or until `until_caught_up` is reached; returns the exit code. `reread` is for SIGHUP."""
     logs.configure(settings.log.level, settings.log.format)
     _tame_the_collector()
-    daemon = Daemon(settings, spec, Options(until_caught_up, no_wait))
+    daemon = Daemon(settings, spec, Options(until_caught_up, no_wait), reread=reread)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         return runner.run(daemon.run())
 
@@ -83,12 +92,13 @@ def _tame_the_collector() -> None:
 class Daemon:
     """One workflow's process."""
 
-    def __init__(self, settings: Settings, spec: Spec, options: Options) -> None:
+    def __init__(self, settings: Settings, spec: Spec, options: Options, *, reread: Callable[[], Settings]) -> None:
         self._settings = settings
+        self._reread = reread
         self._spec = spec
         self._options = options
         self._log = logs.logger(settings.name)
-        self._book = StatusBook(settings.name, slot=settings.stream.slot)
+        self._book = StatusBook(settings.name, slot=settings.stream.slot, thresholds=thresholds(settings.alerts))
         self._metrics = Metrics(settings.name)
         self._feed = Feed(self._book)
         self._logger = logs.LogListener(self._log)
@@ -98,6 +108,10 @@ class Daemon:
         self._backoff = Backoff(random.SystemRandom().uniform)
         self._stop = Stop(settings.stop.deadline.total_seconds())
         self._stopped = asyncio.Event()
+        self._guarding = Guarding(
+            lambda: self._settings, state=self._state, listener=self._observe, stopped=self._stopped
+        )
+        self._hooks = Hooks(destinations(settings.hooks), self._observe, workflow=settings.name)
         self._both_answered = False
         self._has_failed = False
         self._slot_wait = 0.0
@@ -107,6 +121,7 @@ class Daemon:
         self._book.observe(event)
         self._metrics.observe(event)
         self._logger.observe(event)
+        self._guarding.observe(event)
 
     def _is_alive(self) -> bool:
         return not self._stopped.is_set()
@@ -114,7 +129,7 @@ class Daemon:
     async def run(self) -> int:
         """The exit code."""
         asyncio.get_running_loop().set_exception_handler(logs.stray_error)
-        self._stop.listen()
+        self._stop.listen(self._reload)
         try:
             async with (
                 http.serve(self._settings.http.listen, self._book, self._metrics, self._feed, is_alive=self._is_alive),
@@ -122,6 +137,13 @@ class Daemon:
             ):
                 group.create_task(pulse(self._notifier, self._metrics, self._stopped), name="loop.pulse")
                 group.create_task(self._feed.run(self._stopped), name="page.feed")
+                group.create_task(self._judge(), name="alerts.judge")
+                for channel in self._hooks.channels:
+                    group.create_task(channel.run(self._stopped), name=f"hooks.{channel.name}")
+                group.create_task(self._guarding.judge(), name="guards.judge")
+                group.create_task(self._guarding.own(), name="guards.own")
+                group.create_task(self._guarding.target(), name="guards.target")
+                group.create_task(self._guarding.source(), name="guards.source")
                 self._notifier.ready("running")
                 self._warn_of_listening()
                 forget = self._stop.on_request(self._draining)
@@ -131,6 +153,7 @@ class Daemon:
                     forget()
                     if not self._stop.is_requested():
                         self._notifier.stopping("ending")
+                    self._hooks.tell(self._book.alerts())  # the last word, before the hooks end
                     self._stopped.set()
         except Misconfigured as fault:
             self._log.error("refused", what=str(fault))
@@ -141,6 +164,32 @@ class Daemon:
     def _warn_of_listening(self) -> None:
         for remark in listening(self._settings.http.listen):
             self._observe(Note("http_exposed", f"{remark.finding.subject}: {remark.finding.sentence}", "warning"))
+
+    def _reload(self) -> None:
+        """SIGHUP: log level, limits and thresholds, all that is read or nothing. What stands does not move for it."""
+        try:
+            fresh = self._reread()
+        except Misconfigured as fault:
+            self._observe(Reloaded(False))
+            self._log.error("the settings are kept as they were: what is there now is refused", what=str(fault))
+            return
+        self._settings, kept = merged(self._settings, fresh)
+        logs.configure(self._settings.log.level, self._settings.log.format)
+        self._guarding.reloaded()
+        self._book.reloaded(thresholds(self._settings.alerts))
+        self._observe(Reloaded(True))
+        if kept:
+            self._observe(Note("settings_kept", f"Changed, but not before a restart: {', '.join(kept)}.", "warning"))
+
+    async def _judge(self) -> None:
+        """Each second: which alerts stand, and who is to hear of it."""
+        while not self._stopped.is_set():
+            self._hooks.tell(self._book.alerts())
+            try:
+                async with asyncio.timeout(1.0):
+                    await self._stopped.wait()
+            except TimeoutError:
+                continue
 
     def _draining(self) -> None:
         # At the signal, not at the end: systemd's stop timeout covers the drain.
@@ -153,6 +202,8 @@ class Daemon:
     async def _attempts(self) -> int:
         is_first = True
         while not self._stop.is_requested():
+            if self._guarding.sentence is not None:
+                return await self._surrender(self._guarding.sentence)
             attempt = Attempt(
                 self._settings,
                 self._spec,
@@ -162,16 +213,19 @@ class Daemon:
                 stop=self._stop,
                 listener=self._observe,
                 is_first=is_first,
+                guarding=self._guarding,
             )
             is_first = False
             recovering = asyncio.create_task(self._notice_recovery(attempt), name="recovery.watch")
             try:
                 async with asyncio.TaskGroup() as group:
                     patience = group.create_task(self._patience(), name="stop.watch")
+                    verdict = group.create_task(self._guarding.condemned(), name="guards.verdict")
                     try:
                         await attempt.run()
                     finally:
                         patience.cancel()
+                        verdict.cancel()
                 return 0
             except BaseExceptionGroup as group:
                 fault = self._judged(list(_leaves(group)))
@@ -191,6 +245,8 @@ class Daemon:
                     Note("abandoned", "Patience is over: what was in flight is dropped, and read again.", "warning")
                 )
                 return 0
+            if isinstance(fault, GivenUp):
+                return await self._surrender(fault)
             # What the attempt held (rows of a gigabyte, perhaps) must not wait beside what the next one reads.
             fault.__traceback__ = fault.__context__ = None
             del attempt
@@ -233,6 +289,9 @@ class Daemon:
         """What becomes of it: an exit code, or None to try again after a wait."""
         if isinstance(fault, Rebuild):
             return None
+        self._observe(LeaderChanged(False, tries_again=True))  # the lock went with the connection
+        if fault.sqlstate == DISK_FULL and not fault.where.startswith("source"):
+            self._guarding.target_refused()
         policy = fault.policy
         if not self._both_answered and policy in (Policy.UNREACHABLE, Policy.RETRY):
             self._tell(fault, None)
@@ -270,27 +329,43 @@ class Daemon:
             )
         )
 
+    async def _surrender(self, fault: GivenUp) -> int:
+        """Give the slot up, and end as for any slot that is gone."""
+        self._observe(LeaderChanged(False, tries_again=True))
+        self._state.enter(Phase.FAILED)
+        self._tell(fault, None)
+        is_dropped = await carry_out(
+            fault,
+            workflow=self._settings.name,
+            name=self._settings.stream.slot,
+            on_target=self._on_target,
+            on_source=self._on_source,
+            stop=self._stop,
+            listener=self._observe,
+        )
+        await self._leave_word(fault)
+        return _EXITS[Policy.REFUSED] if is_dropped else 0
+
     async def _leave_word(self, fault: Fault) -> None:
         """Write the reason where `status` finds it without us; a target that is away is no reason to fail again."""
         if not self._both_answered or isinstance(fault, Fenced):
             return
         try:
             async with self._on_target() as target:
-                await workflow.record(
-                    target,
-                    self._settings.name,
-                    phase=self._state.phase,
-                    paused=self._state.paused,
-                    error=str(fault),
-                )
+                await self._record(target, str(fault))
         except (Fault, psycopg.Error, TimeoutError):
             return
+
+    async def _record(self, target: Connection, error: str | None) -> None:
+        await workflow.record(
+            target, self._settings.name, phase=self._state.phase, paused=self._state.paused, error=error
+        )
 
     async def _wait(self, seconds: float) -> None:
         """Back off; `resume` ends the wait at once."""
         loop = asyncio.get_running_loop()
         until = loop.time() + seconds
-        while loop.time() < until and not self._stop.is_requested():
+        while loop.time() < until and not self._stop.is_requested() and self._guarding.sentence is None:
             await self._stop.sleep(min(1.0, max(0.0, until - loop.time())))
             if seconds > 2.0 and await self._resume_was_asked():
                 return
@@ -303,11 +378,15 @@ class Daemon:
                     for command in await control.pending(target, self._settings.name)
                     if command.command == "resume"
                 ]
+                if not asked:
+                    return False
+                self._guarding.resumed()
+                self._state.resume()
                 for command in asked:
                     await control.taken(target, command.id, "trying again now")
-                if asked:
-                    self._state.pause(None)
-                return bool(asked)
+                # The next attempt reads what is stored: an operator's pause must be gone there, too.
+                await self._record(target, self._state.error)
+                return True
         except (Fault, psycopg.Error, TimeoutError):
             return False
 

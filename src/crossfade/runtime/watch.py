@@ -9,6 +9,7 @@ finds the branch cannot go on raises, and the whole branch is rebuilt from the d
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Final
@@ -19,7 +20,7 @@ from crossfade import failpoints
 from crossfade.events import Listener, Note, PauseReason, SourceSampled
 from crossfade.faults import Fault, Rebuild, Refused, Transient
 from crossfade.ledger import AckLedger
-from crossfade.lsn import Lsn
+from crossfade.runtime.sampling import Oldest, sample_source, sample_target
 from crossfade.runtime.state import WorkflowState
 from crossfade.session.connect import TARGET, Connection, connect, server_fault
 from crossfade.session.listen import until_spoken
@@ -32,6 +33,7 @@ from crossfade.target.apply import Applier
 _TICK: Final = 1.0
 _GUARD_EVERY: Final = 10.0
 _RECORD_EVERY: Final = 10.0
+_SAMPLE_EVERY: Final = 10.0
 _BLOCKED_AFTER: Final = 5.0
 _SLOWEST_ANSWER: Final = 10.0
 # A walsender in one of these waits for the client or for new WAL, so it would have read what we sent.
@@ -63,6 +65,7 @@ class SourceWatch:
         self._listener = listener
         self._is_over = is_over
         self._over = over
+        self._oldest = Oldest()
         self._warned = False
         self._idle_looks = 0
 
@@ -79,40 +82,10 @@ class SourceWatch:
             await connection.close()
 
     async def _look(self, connection: Connection) -> None:
-        asked = time.time()
-        cursor = await connection.execute(_sample_query(connection.info.server_version), (self._slot,))
-        row = await cursor.fetchone()
-        answered = time.time()
-        assert row is not None
-        now, flush, exists, active, restart, confirmed, retained, safe, limit, status, reason = row
-        sample = SourceSampled(
-            now=float(str(now)),
-            flush_lsn=Lsn.parse(str(flush)),
-            slot_exists=bool(exists),
-            slot_active=bool(active),
-            restart_lsn=Lsn.parse(str(restart)) if restart is not None else Lsn(0),
-            confirmed_flush_lsn=Lsn.parse(str(confirmed)) if confirmed is not None else Lsn(0),
-            retained_bytes=int(str(retained or 0)),
-            safe_wal_size=int(str(safe)) if safe is not None else None,
-            wal_keep_limit=int(str(limit)) if int(str(limit)) >= 0 else None,
-            wal_status=str(status or ""),
-            invalidation_reason=str(reason or ""),
-            clock_skew=float(str(now)) - (asked + answered) / 2,
-        )
-        self._state.source_clock(sample.now)
-        self._listener(sample)
-        self._measure(sample)
+        sample = await sample_source(connection, self._slot, self._oldest)
+        self._state.sampled(sample, self._ledger())
         self._warn(sample)
         await self._listen(connection)
-
-    def _measure(self, sample: SourceSampled) -> None:
-        self._state.meter.sample(sample.now, sample.flush_lsn)
-        ledger = self._ledger()
-        if ledger is None:
-            lag = self._state.meter.measure(sample.confirmed_flush_lsn, sample.confirmed_flush_lsn, False)
-        else:
-            lag = self._state.meter.measure(ledger.durable, ledger.applied, ledger.pending == 0)
-        self._state.lag(lag.seconds, lag.bytes)
 
     def _warn(self, sample: SourceSampled) -> None:
         """The slot is about to lose the WAL it needs (B1)."""
@@ -166,17 +139,6 @@ class SourceWatch:
             )
 
 
-def _sample_query(version: int) -> str:
-    reason = "s.invalidation_reason" if version >= 170000 else "NULL::text"
-    return (
-        "SELECT extract(epoch FROM clock_timestamp()), pg_current_wal_flush_lsn()::text, s.slot_name IS NOT NULL,"
-        " s.active, s.restart_lsn::text, s.confirmed_flush_lsn::text,"
-        " pg_wal_lsn_diff(pg_current_wal_lsn(), s.restart_lsn)::bigint, s.safe_wal_size,"
-        " pg_size_bytes(current_setting('max_slot_wal_keep_size')), s.wal_status,"
-        f" {reason} FROM (SELECT 1) one LEFT JOIN pg_replication_slots s ON s.slot_name = %s"
-    )
-
-
 class TargetWatch:
     """Keeps the row people read, takes operators' commands, and looks after the applier's connection."""
 
@@ -190,6 +152,8 @@ class TargetWatch:
         backend_pid: int,
         silence: float,
         kick: Callable[[], None],
+        resumed: Callable[[], None],
+        refused: Callable[[], None],
         persist: Callable[[], None],
         listener: Listener,
         is_over: Callable[[], bool],
@@ -202,6 +166,8 @@ class TargetWatch:
         self._backend_pid = backend_pid
         self._silence = silence
         self._kick = kick
+        self._resumed = resumed
+        self._refused = refused
         self._persist = persist
         self._listener = listener
         self._is_over = is_over
@@ -209,6 +175,8 @@ class TargetWatch:
         self._recorded: tuple[object, ...] = ()
         self._recorded_at = 0.0
         self._is_blocked = False
+        self._oldest = Oldest()
+        self._sampled_at = -_SAMPLE_EVERY
 
     async def run(self) -> None:
         """Until the branch is over; raises Transient when the target does not answer or the applier's line is dead."""
@@ -219,7 +187,8 @@ class TargetWatch:
             while not self._is_over():
                 await _answered(self._look(connection), max(_SLOWEST_ANSWER, self._silence), "target")
                 await until_spoken(connection, self._over, _TICK)
-            await self._record(connection, at_once=True)
+            with contextlib.suppress(psycopg.errors.DiskFull):
+                await self._record(connection, at_once=True)
         except psycopg.Error as error:
             raise server_fault(error, where="target, watching") from None
         finally:
@@ -230,10 +199,17 @@ class TargetWatch:
             self._persist()
 
     async def _look(self, connection: Connection) -> None:
-        for command in await control.pending(connection, self._name):
-            await control.taken(connection, command.id, self._obey(command))
-        await self._record(connection, at_once=False)
+        try:
+            for command in await control.pending(connection, self._name):
+                await control.taken(connection, command.id, self._obey(command))
+            await self._record(connection, at_once=False)
+        except psycopg.errors.DiskFull:
+            # What people read is old meanwhile; the stream need not end for that.
+            self._refused()
         await self._blocked(connection)
+        if time.monotonic() - self._sampled_at >= _SAMPLE_EVERY:
+            self._sampled_at = time.monotonic()
+            self._listener(await sample_target(connection, self._oldest))
 
     def _obey(self, command: control.Command) -> str:
         if command.command == "pause":
@@ -241,7 +217,8 @@ class TargetWatch:
             self._kick()
             return "paused"
         if command.command == "resume":
-            self._state.pause(None)
+            self._resumed()
+            self._state.resume()
             self._kick()
             return "resumed"
         return "unknown command"

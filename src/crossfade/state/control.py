@@ -58,6 +58,26 @@ async def pending(connection: Connection, workflow: str) -> list[Command]:
     return [Command(int(str(row[0])), str(row[1]), str(row[2])) for row in await cursor.fetchall()]
 
 
+async def record(connection: Connection, workflow: str, command: str, outcome: str) -> None:
+    """Note what the daemon did by itself, beside what people asked for."""
+    await connection.execute(
+        "INSERT INTO crossfade.control (workflow, command, requested_by, taken_at, outcome)"
+        " VALUES (%s, %s, 'crossfade', now(), %s)",
+        (workflow, command, outcome),
+    )
+
+
+async def recorded(connection: Connection, workflow: str, command: str) -> str | None:
+    """What was noted last of it; None: nothing."""
+    cursor = await connection.execute(
+        "SELECT outcome FROM crossfade.control WHERE workflow = %s AND command = %s AND taken_at IS NOT NULL"
+        " ORDER BY id DESC LIMIT 1",
+        (workflow, command),
+    )
+    row = await cursor.fetchone()
+    return None if row is None or row[0] is None else str(row[0])
+
+
 async def taken(connection: Connection, command_id: int, answer: str) -> None:
     """Record what was done about a command."""
     await connection.execute(

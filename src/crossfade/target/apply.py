@@ -442,4 +442,5 @@ def _applied(batch: Batch, tally: Tally, *, seconds: float, now: float, level: s
         committed_at=now,
         by_level=level,
         reason=reason,
+        ids_looked_up=tally.ids_looked_up,
     )

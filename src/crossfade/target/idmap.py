@@ -49,8 +49,9 @@ async def _load(connection: Connection, state: IdState, olds: Collection[bytes])
     state.learn_absent(missing)
 
 
-async def look_up(pipeline: Pipeline, states: Mapping[str, IdState], wanted: Mapping[str, set[bytes]]) -> None:
-    """Teach the states whatever the maps already hold of `wanted`: one round trip for all keyspaces."""
+async def look_up(pipeline: Pipeline, states: Mapping[str, IdState], wanted: Mapping[str, set[bytes]]) -> int:
+    """Teach the states whatever the maps already hold of `wanted`: one round trip for all keyspaces. Returns how many
+    were asked for, since the states did not know them."""
     asked: list[tuple[IdState, set[bytes]]] = []
     calls: list[Statement] = []
     for name, olds in wanted.items():
@@ -73,6 +74,7 @@ async def look_up(pipeline: Pipeline, states: Mapping[str, IdState], wanted: Map
     for name, olds in wanted.items():
         if states[name].stock is not None and olds:
             await _fetch(pipeline, states[name], states[name].unknown(olds))
+    return sum(len(missing) for _, missing in asked)
 
 
 async def _fetch(pipeline: Pipeline, state: IdState, absent: set[bytes]) -> None:

@@ -272,7 +272,7 @@ class Replayer:
                         codec.ids_in(message.new, wanted)
                     if not isinstance(message, Insert) and message.old is not None:
                         codec.ids_in(message.old, wanted)
-        await idmap.look_up(self.pipeline, self._ids, wanted)
+        self.tally.ids_looked_up += await idmap.look_up(self.pipeline, self._ids, wanted)
 
     def _steps_of(self, change: Change, final_lsn: Lsn) -> list[_Step]:
         """One statement for each target of the source table, as far as it needs one."""

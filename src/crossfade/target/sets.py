@@ -149,6 +149,7 @@ class SetLevel:
         }
         self._looks = 0  # batches to come that guess nothing
         self._guessed = False  # the last one did
+        self._looked_up = 0  # ids the caches did not know, since they were last told
         self._grown: Counter[TableName] = Counter()
         self._planned: dict[TableName, int] = {}
         self._encoders: dict[tuple[int, TableName], tuple[Relation, Encoder, Evaluator | None]] = {}
@@ -219,7 +220,7 @@ class SetLevel:
                 named -= fresh[name]
                 self._guessed = self._guessed or bool(fresh[name])
             wanted[name] |= named  # to the keys of rows that go, of which none is new
-        await idmap.look_up(self._pipeline, self._ids, wanted)
+        self._looked_up += await idmap.look_up(self._pipeline, self._ids, wanted)
         try:
             for name, state in self._ids.items():
                 for plan, refers in referred:
@@ -269,6 +270,8 @@ class SetLevel:
             tally.changes[route, Operation.DELETE] += fold.deletes
         tally.clock.update(work.clock)
         tally.ids_known += work.ids_known
+        tally.ids_looked_up += self._looked_up
+        self._looked_up = 0
 
     def grew(self, tally: Tally) -> None:
         """That was committed, by whatever level."""

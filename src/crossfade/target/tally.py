@@ -21,3 +21,4 @@ class Tally:
     clock: Counter[tuple[Route, str]] = field(default_factory=Counter)
     ids_created: int = 0
     ids_known: int = 0
+    ids_looked_up: int = 0

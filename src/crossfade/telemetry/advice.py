@@ -6,6 +6,7 @@ document came from. The invariant: every step names a command or a place to look
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Final
 
 from crossfade.telemetry.document import AlertEntry, PositionsEntry, SlotEntry, StatusDocument
@@ -15,13 +16,26 @@ from crossfade.telemetry.document import AlertEntry, PositionsEntry, SlotEntry, 
 RETENTION_WARNING: Final = 0.5
 RETENTION_ERROR: Final = 0.8
 UNLIMITED_WARNING_BYTES: Final = 10 * 1024**3
+
+
+@dataclass(frozen=True, slots=True)
+class SlotLimits:
+    """From where on the slot's WAL is an alert: two shares of what is allowed, and bytes where nothing limits it."""
+
+    warning_ratio: float = RETENTION_WARNING
+    error_ratio: float = RETENTION_ERROR
+    unlimited_bytes: float = UNLIMITED_WARNING_BYTES
+
+
 _CAUGHT_UP_SECONDS: Final = 5.0
 
 _PAUSED: Final = {
     "operator": "Paused by an operator; the slot retains WAL meanwhile. Go on with `crossfade resume`.",
-    "target_full": "Paused because the target's disk is full: free space there, then `crossfade resume`.",
-    "own_disk": "Paused because this host's disk is full: free space here, then `crossfade resume`.",
-    "error_rate": "Paused because too many rows fail: look into the log, mend the cause, then `crossfade resume`.",
+    "target_full": "Paused because the target's disk is full: make room there. It goes on by itself, or at once with"
+    " `crossfade resume`.",
+    "own_disk": "Paused because this host's disk is nearly full: make room here. It goes on by itself.",
+    "error_rate": "Paused because too many batches fail: look into the log and mend the cause. It tries again by"
+    " itself, or at once with `crossfade resume`.",
 }
 
 
@@ -55,7 +69,7 @@ def next_steps(document: StatusDocument) -> list[str]:
             steps.append("Mend what the error says, then `crossfade run`.")
     if document["paused"] is not None:
         steps.append(_PAUSED.get(document["paused"], "Paused: go on with `crossfade resume`."))
-    if any(alert["name"] == "slot_retention" for alert in slot_alerts(slot, document["positions"], since="")):
+    if any(alert["name"] == "slot_retention" for alert in document["alerts"]):
         steps.append(
             "Let crossfade catch up (or raise max_slot_wal_keep_size and the space for WAL on the source) before the "
             "slot is lost or the disk is full."
@@ -85,7 +99,9 @@ def _is_gone(slot: SlotEntry, positions: PositionsEntry) -> bool:
     return not slot["exists"] and positions["durable"] is not None
 
 
-def slot_alerts(slot: SlotEntry | None, positions: PositionsEntry, *, since: str) -> list[AlertEntry]:
+def slot_alerts(
+    slot: SlotEntry | None, positions: PositionsEntry, *, since: str, limits: SlotLimits = SlotLimits()
+) -> list[AlertEntry]:
     """What the slot's own state says; armed in every phase, also while paused."""
     if slot is None:
         return []
@@ -97,10 +113,10 @@ def slot_alerts(slot: SlotEntry | None, positions: PositionsEntry, *, since: str
     retained, limit = slot["retained_bytes"], slot["wal_keep_limit"]
     if limit:
         share = retained / limit
-        level = "error" if share > RETENTION_ERROR else ("warning" if share > RETENTION_WARNING else "")
+        level = "error" if share > limits.error_ratio else ("warning" if share > limits.warning_ratio else "")
         text = f"Slot {slot['name']} retains {share:.0%} of the WAL that max_slot_wal_keep_size allows."
     else:
-        level = "warning" if retained > UNLIMITED_WARNING_BYTES else ""
+        level = "warning" if retained > limits.unlimited_bytes else ""
         text = f"Slot {slot['name']} retains {retained / 1024**3:.1f} GiB of WAL on the source, and nothing limits it."
     return [AlertEntry(name="slot_retention", level=level, text=text, since=since)] if level else []
 

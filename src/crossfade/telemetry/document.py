@@ -106,6 +106,13 @@ class HeadlineEntry(TypedDict):
     text: str
 
 
+class DiskEntry(TypedDict):
+    """A disk as far as we know it: our own is measured, those of the servers follow from `disk_capacity`."""
+
+    free_bytes: int
+    capacity_bytes: int
+
+
 class DaemonEntry(TypedDict):
     pid: int
     host: str
@@ -133,6 +140,7 @@ class StatusDocument(TypedDict):
     rates: RatesEntry
     quarantine: QuarantineEntry
     verify: None
+    disks: dict[str, DiskEntry]
     alerts: list[AlertEntry]
     next_steps: list[str]
     leader: bool

@@ -24,20 +24,25 @@ import structlog
 from crossfade.events import (
     Acknowledged,
     Applied,
+    Configured,
     Connected,
     CopyState,
+    DiskMeasured,
     Event,
     Failed,
     LagMeasured,
     LeaderChanged,
     Note,
+    Notified,
     Paused,
     Phase,
     PhaseChanged,
     PipeLevel,
     Received,
     Recovered,
+    Reloaded,
     SourceSampled,
+    TargetSampled,
 )
 from crossfade.faults import Fault
 from crossfade.lsn import NOWHERE
@@ -234,9 +239,10 @@ class LogListener:
                 else:
                     self._log.warning(f"paused: {event.reason.value}", reason=event.reason.value)
             case LeaderChanged():
-                self._log.info(
-                    "leading" if event.is_leader else "standby: another instance leads", leader=event.is_leader
-                )
+                if not event.tries_again:
+                    self._log.info(
+                        "leading" if event.is_leader else "standby: another instance leads", leader=event.is_leader
+                    )
             case CopyState():
                 self._copied(event)
             case Note():
@@ -257,7 +263,10 @@ class LogListener:
             case LagMeasured():
                 self._lag = event
                 self._positions()
-            case PipeLevel():
+            case Reloaded():
+                if event.is_taken:
+                    self._log.info("settings were read again")
+            case PipeLevel() | TargetSampled() | DiskMeasured() | Notified() | Configured():
                 pass
 
     def _failed(self, event: Failed) -> None:

@@ -33,11 +33,13 @@ from crossfade.events import (
     Configured,
     Connected,
     CopyState,
+    DiskMeasured,
     Event,
     Failed,
     LagMeasured,
     LeaderChanged,
     Note,
+    Notified,
     Operation,
     Paused,
     PauseReason,
@@ -46,7 +48,9 @@ from crossfade.events import (
     PipeLevel,
     Received,
     Recovered,
+    Reloaded,
     SourceSampled,
+    TargetSampled,
 )
 from crossfade.lsn import NOWHERE, Lsn
 from crossfade.telemetry.status import WatchedTable
@@ -79,6 +83,9 @@ INVALIDATIONS: Final = ("wal_removed", "rows_removed", "wal_level_insufficient",
 CONFLICTS: Final = ("missing_row", "orphan_id")  # those that are counted somewhere, and no more
 CLOCK_NOTES: Final = ("gap", "overlap")
 COPY_STATES: Final = ("pending", "running", "done", "failed")
+DISKS: Final = ("own", "source", "target")
+CHANNELS: Final = ("command", "webhook", "alertmanager")
+OUTCOMES: Final = ("sent", "failed", "dropped")
 
 _BATCH_SECONDS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
 _COPY_SECONDS: Final = (*_BATCH_SECONDS, 120, 300)
@@ -92,6 +99,20 @@ class _Sets(Protocol):
     """What a bound gauge can do."""
 
     def set(self, value: float) -> None: ...
+
+
+class _Grows:
+    """A counter that somebody else keeps: what it grew by is counted; a smaller number means that it began anew."""
+
+    def __init__(self, counter: Counter, *labels: str) -> None:
+        self._child = counter.labels(*labels)
+        self._last: int | None = None
+
+    def stands_at(self, value: int | None) -> None:
+        if value is not None:
+            if self._last is not None:  # what there was before we looked first is not of our time
+                self._child.inc(_grown(self._last, value))
+            self._last = value
 
 
 class _Absent:
@@ -205,9 +226,11 @@ class Metrics:
                 self._show_phase(event.phase)
             case Paused():
                 for reason in PauseReason:
-                    self.paused.labels(self._workflow, reason.value).set(reason is event.reason)
+                    self.paused.labels(self._workflow, reason.value).set(
+                        reason is event.reason or reason in event.others
+                    )
             case LeaderChanged():
-                self._leader.set(event.is_leader)
+                self._lead(event)
             case Failed():
                 self._observe_failed(event)
             case Recovered():
@@ -215,6 +238,18 @@ class Metrics:
             case Connected():
                 if event.is_reconnect:
                     self.reconnects.labels(self._workflow, event.endpoint).inc()
+            case TargetSampled():
+                self._target_skew.set(event.clock_skew)
+                self._target_oldest.set(event.oldest_transaction or 0.0)
+            case DiskMeasured():
+                self._disk_free[event.endpoint].set(event.free)
+                self._disk_capacity[event.endpoint].set(event.capacity)
+            case Reloaded():
+                self.reload_successful.set(event.is_taken)
+                if event.is_taken:
+                    self.reload_time.set(self._clock())
+            case Notified():
+                self.notifications.labels(self._workflow, event.channel, event.outcome).inc()
             case Note():
                 pass  # the status and the log tell it
 
@@ -266,6 +301,19 @@ class Metrics:
         self.slot_limit = gauge("slot_wal_keep_limit_bytes", "max_slot_wal_keep_size; absent: unlimited.", stream)
         self.slot_wal_status = gauge("slot_wal_status", "1 for the slot's wal_status.", (*stream, "wal_status"))
         self.slot_invalidated = gauge("slot_invalidated", "1 for why the slot was invalidated.", (*stream, "reason"))
+        self.slot_spilled_bytes = counter(
+            "slot_spilled_bytes", "Bytes the source wrote to its disk while decoding for us.", stream
+        )
+        self.slot_spilled_transactions = counter(
+            "slot_spilled_transactions", "Transactions the source wrote to its disk while decoding for us.", stream
+        )
+        self.oldest_transaction = gauge(
+            "oldest_snapshot_transaction_age_seconds",
+            "Age of the oldest writing transaction, as far as we may know it; 0 when there is none.",
+            (*flow, "endpoint"),
+        )
+        self.disk_free = gauge("disk_free_bytes", "Free space, for the servers by disk_capacity.", (*flow, "endpoint"))
+        self.disk_capacity = gauge("disk_capacity_bytes", "Size of the disk, as measured or said.", (*flow, "endpoint"))
         self.received_bytes = counter("received_bytes", "Bytes received from the source.", stream)
         self.transactions_applied = counter("transactions_applied", "Source transactions made durable.", stream)
         self.transactions_skipped = counter(
@@ -303,6 +351,15 @@ class Metrics:
         self.errors = counter("errors", "Attempts that ended with an error.", (*flow, "component", "sqlstate_class"))
         self.reconnects = counter("reconnects", "Connections made again.", (*flow, "endpoint"))
         self.retries = counter("retries", "Attempts that will be made again after an error.", (*flow, "operation"))
+        self.notifications = counter(
+            "notifications", "Alerts told, or not, by the hooks.", (*flow, "channel", "outcome")
+        )
+        self.reload_successful = Gauge(
+            "crossfade_config_last_reload_successful", "1 when the last reload was taken.", registry=registry
+        )
+        self.reload_time = Gauge(
+            "crossfade_config_last_reload_success_timestamp_seconds", "When settings were last read.", registry=registry
+        )
         self.event_loop_lag = Gauge(
             "crossfade_event_loop_lag_seconds", "How late the event loop woke.", registry=registry
         )
@@ -340,6 +397,18 @@ class Metrics:
         self._last_applied_commit = _Absent(self.last_applied_commit, *stream)
         self._last_message = _Absent(self.last_message, *stream)
         self._source_skew = _Absent(self.clock_skew, flow, "source")
+        self._target_skew = _Absent(self.clock_skew, flow, "target")
+        self._source_oldest = _Absent(self.oldest_transaction, flow, "source")
+        self._target_oldest = _Absent(self.oldest_transaction, flow, "target")
+        self._disk_free = {each: _Absent(self.disk_free, flow, each) for each in DISKS}
+        self._disk_capacity = {each: _Absent(self.disk_capacity, flow, each) for each in DISKS}
+        self._spilled_bytes = _Grows(self.slot_spilled_bytes, *stream)
+        self._spilled_transactions = _Grows(self.slot_spilled_transactions, *stream)
+        for channel in CHANNELS:
+            for outcome in OUTCOMES:
+                self.notifications.labels(flow, channel, outcome)
+        self.reload_successful.set(1)
+        self.reload_time.set(self._clock())
         self._slot_active = self.slot_active.labels(*stream)
         self._slot_retained = _Absent(self.slot_retained, *stream)
         self._slot_safe = _Absent(self.slot_safe, *stream)
@@ -365,12 +434,32 @@ class Metrics:
         self._copy_progress = _Absent(self.copy_progress, flow)
         self._copy_chunk = self.copy_chunk.labels(flow)
         self._ids = {result: self.idmap_lookups.labels(flow, result) for result in ("hit", "miss", "created")}
+        # What only a leader knows.
+        self._leaders = (
+            self._lag_seconds, self._lag_bytes, self._source_lsn, self._received_lsn, self._applied_lsn,
+            self._durable_lsn, self._acknowledged_lsn, self._restart_lsn, self._last_message, self._slot_retained,
+            self._slot_safe, self._slot_limit, self._source_oldest, self._target_oldest,
+        )  # fmt: skip
         for component in COMPONENTS:
             self.retries.labels(flow, component)
             for sqlstate_class in SQLSTATE_CLASSES:
                 self.errors.labels(flow, component, sqlstate_class)
         for endpoint in ENDPOINTS:
             self.reconnects.labels(flow, endpoint)
+
+    def _lead(self, event: LeaderChanged) -> None:
+        self._leader.set(event.is_leader)
+        if event.is_leader or event.tries_again:
+            return
+        # Standing by is work. What we knew as a leader is the new leader's to tell, who knows better by now.
+        self._up.set(1)
+        for series in self._leaders:
+            series.set(None)
+        self._queue_changes.set(0)
+        self._queue_bytes.set(0)
+        self._slot_active.set(0)
+        for child in (*self._wal_status.values(), *self._invalidated.values()):
+            child.set(0)
 
     def _show_phase(self, current: Phase) -> None:
         if current is not self._phase:
@@ -422,6 +511,7 @@ class Metrics:
                 note.inc(count)
         self._ids["created"].inc(event.ids_created)
         self._ids["hit"].inc(event.ids_known)
+        self._ids["miss"].inc(event.ids_looked_up)
         self._apply_duration.observe(event.seconds)
         self._batch_changes.observe(sum(event.changes.values()))
         if (level := self._batches.get((event.by_level, event.reason or NO_REASON))) is not None:
@@ -439,6 +529,9 @@ class Metrics:
         self._slot_retained.set(event.retained_bytes)
         self._slot_safe.set(event.safe_wal_size)
         self._slot_limit.set(event.wal_keep_limit)
+        self._spilled_bytes.stands_at(event.spilled_bytes)
+        self._spilled_transactions.stands_at(event.spilled_transactions)
+        self._source_oldest.set(event.oldest_transaction or 0.0)
         for status, status_child in self._wal_status.items():
             status_child.set(event.slot_exists and status == event.wal_status)
         for reason, reason_child in self._invalidated.items():

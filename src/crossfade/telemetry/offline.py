@@ -105,6 +105,7 @@ async def read_status(
         rates={"transactions_per_second": None, "changes_per_second": None, "bytes_per_second": None},
         quarantine={"rows": 0},
         verify=None,
+        disks={},
         alerts=[
             AlertEntry(name=f"{side}_unreachable", level="error", text=str(fault), since=at)
             for side, fault in faults.items()

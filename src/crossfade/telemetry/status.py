@@ -20,13 +20,16 @@ from crossfade.catalog import Route, TableName
 from crossfade.events import (
     Acknowledged,
     Applied,
+    Configured,
     Connected,
     CopyState,
+    DiskMeasured,
     Event,
     Failed,
     LagMeasured,
     LeaderChanged,
     Note,
+    Notified,
     Operation,
     Paused,
     Phase,
@@ -34,18 +37,23 @@ from crossfade.events import (
     PipeLevel,
     Received,
     Recovered,
+    Reloaded,
     SourceSampled,
+    TargetSampled,
 )
 from crossfade.lsn import NOWHERE, Lsn
 from crossfade.mapping.plan import Plan
-from crossfade.telemetry.advice import next_steps, slot_alerts
+from crossfade.telemetry.advice import SlotLimits, next_steps, slot_alerts
+from crossfade.telemetry.alarms import Alarms
 from crossfade.telemetry.document import (
     SCHEMA_VERSION,
     AlertEntry,
     CopyEntry,
     DaemonEntry,
+    DiskEntry,
     ErrorEntry,
     Point,
+    PositionsEntry,
     SlotEntry,
     StatusDocument,
     TableEntry,
@@ -53,6 +61,7 @@ from crossfade.telemetry.document import (
 )
 from crossfade.telemetry.headline import UNSAID, headline
 from crossfade.telemetry.rates import SmoothedRate, Window
+from crossfade.telemetry.thresholds import Thresholds
 
 _RATE_WINDOW: Final = 10  # seconds
 _COPY_MEMORY: Final = 30.0  # seconds; a table's switch or a yield shall not throw the ETA about
@@ -74,6 +83,16 @@ class WatchedTable:
 def watched(plan: Plan) -> tuple[WatchedTable, ...]:
     """The tables of a plan, in its order."""
     return tuple(WatchedTable(table.source, table.target, table.row_estimate) for table in plan.tables)
+
+
+def _slot_limits(thresholds: Thresholds | None) -> SlotLimits:
+    if thresholds is None:
+        return SlotLimits()
+    return SlotLimits(
+        thresholds.slot_retention_warning_ratio,
+        thresholds.slot_retention_critical_ratio,
+        thresholds.slot_retained_unlimited_bytes,
+    )
 
 
 @dataclass(slots=True)
@@ -155,6 +174,7 @@ class StatusBook:
         tables: Iterable[WatchedTable] = (),
         *,
         slot: str = "",
+        thresholds: Thresholds | None = None,
         clock: Callable[[], float] = time.time,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -175,6 +195,9 @@ class StatusBook:
         self._slot: SlotEntry | None = None
         self._tables: dict[Route, _Table] = {}
         self._alerts: dict[str, AlertEntry] = {}
+        self._alarms = Alarms(thresholds, started=monotonic()) if thresholds is not None else None
+        self._slot_limits = _slot_limits(thresholds)
+        self._disks: dict[str, DiskEntry] = {}
         self._standing_since: dict[str, str] = {}
         self._leader: bool | None = None
         self._reached: dict[str, bool] = {}
@@ -190,6 +213,8 @@ class StatusBook:
 
     def observe(self, event: Event) -> None:
         """Take note of one fact. Never raises, never waits."""
+        if self._alarms is not None:
+            self._alarms.observe(event, self._monotonic())
         match event:
             case Received():
                 self._received = max(event.position, self._durable)
@@ -212,7 +237,7 @@ class StatusBook:
             case Paused():
                 self._paused = None if event.reason is None else event.reason.value
             case LeaderChanged():
-                self._leader = event.is_leader
+                self._lead(event)
             case Failed():
                 self._observe_failed(event)
             case Recovered():
@@ -222,7 +247,9 @@ class StatusBook:
                 self._reached[event.endpoint] = True
             case Note():
                 self._observe_note(event)
-            case PipeLevel():
+            case DiskMeasured():
+                self._observe_disk(event)
+            case PipeLevel() | TargetSampled() | Reloaded() | Notified() | Configured():
                 pass  # shown by metrics only
 
     def document(self) -> StatusDocument:
@@ -241,12 +268,7 @@ class StatusBook:
             error=self._error,
             lag_seconds=None if self._lag.seconds is None else round(self._lag.seconds, 3),
             lag_bytes=self._lag.bytes,
-            positions={
-                "received": _text(self._received),
-                "applied": _text(self._durable),
-                "durable": _text(self._durable),
-                "acknowledged": _text(self._acknowledged),
-            },
+            positions=self._positions(),
             slot=self._slot,
             tables=tables,
             copy=copy_entry(tables, self._copy_rate.per_second),
@@ -257,12 +279,13 @@ class StatusBook:
             },
             quarantine={"rows": 0},
             verify=None,
-            alerts=list(self._alerts.values()),
+            disks=dict(self._disks),
+            alerts=[],
             next_steps=[],
             leader=bool(self._leader),
             daemon=self._daemon,
         )
-        document["alerts"] += self._standing(document)
+        document["alerts"] = self.alerts()
         document["next_steps"] = next_steps(document)
         document["headline"] = headline(document)
         return document
@@ -282,14 +305,54 @@ class StatusBook:
             None if self._slot is None else self._slot["retained_bytes"],
         )
 
-    def _standing(self, document: StatusDocument) -> list[AlertEntry]:
-        """Alerts that follow from the document itself, each with the time it was first seen."""
-        now = iso(self._clock())
-        alerts = slot_alerts(document["slot"], document["positions"], since=now)
-        self._standing_since = {alert["name"]: self._standing_since.get(alert["name"], now) for alert in alerts}
-        for alert in alerts:
+    def alerts(self) -> list[AlertEntry]:
+        """What stands now, worst first: what was told, what the slot shows, and what is judged."""
+        now = self._clock()
+        slot_ones = slot_alerts(self._slot, self._positions(), since=iso(now), limits=self._slot_limits)
+        self._standing_since = {
+            alert["name"]: self._standing_since.get(alert["name"], alert["since"]) for alert in slot_ones
+        }
+        for alert in slot_ones:
             alert["since"] = self._standing_since[alert["name"]]
-        return alerts
+        judged: list[AlertEntry] = []
+        if self._alarms is not None:
+            self._alarms.tick(self._monotonic())
+            ago = now - self._monotonic()
+            judged = [
+                AlertEntry(name=each.name, level=each.level, text=each.text, since=iso(each.since + ago))
+                for each in self._alarms.raised
+            ]
+        return sorted([*self._alerts.values(), *slot_ones, *judged], key=lambda alert: alert["level"] != "error")
+
+    def reloaded(self, thresholds: Thresholds) -> None:
+        """Other thresholds count from now on."""
+        self._slot_limits = _slot_limits(thresholds)
+        if self._alarms is not None:
+            self._alarms.thresholds = thresholds
+
+    def _lead(self, event: LeaderChanged) -> None:
+        if event.tries_again:
+            return  # as long as nobody else is known to lead, this one speaks for the workflow
+        self._leader = event.is_leader
+        if not event.is_leader:
+            # What stopped us as a leader is the new leader's business now, and so is the slot.
+            self._error = self._slot = None
+            self._lag = LagMeasured(None, None)
+            self._alerts.clear()
+
+    def _observe_disk(self, event: DiskMeasured) -> None:
+        if event.free is None or event.capacity is None:
+            self._disks.pop(event.endpoint, None)
+        else:
+            self._disks[event.endpoint] = DiskEntry(free_bytes=event.free, capacity_bytes=event.capacity)
+
+    def _positions(self) -> PositionsEntry:
+        return PositionsEntry(
+            received=_text(self._received),
+            applied=_text(self._durable),
+            durable=_text(self._durable),
+            acknowledged=_text(self._acknowledged),
+        )
 
     def not_ready_because(self) -> tuple[str, ...]:
         """Why traffic or a rollout should not count on us; empty when ready. A standby is ready."""

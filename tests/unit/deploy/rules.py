@@ -36,6 +36,7 @@ class Rule:
     expr: str
     labels: Mapping[str, str]
     annotations: Mapping[str, str]
+    hold: float = 0.0  # seconds it must hold before it fires
 
     @property
     def severity(self) -> str:
@@ -74,7 +75,13 @@ def _group() -> list[dict[str, object]]:
 def alerts() -> list[Rule]:
     """Every rule that raises an alert; the same alert may have several."""
     return [
-        Rule(str(rule["alert"]), str(rule["expr"]), _texts(rule.get("labels")), _texts(rule.get("annotations")))
+        Rule(
+            str(rule["alert"]),
+            str(rule["expr"]),
+            _texts(rule.get("labels")),
+            _texts(rule.get("annotations")),
+            _seconds(str(rule.get("for", ""))),
+        )
         for rule in _group()
         if "alert" in rule
     ]

@@ -29,8 +29,6 @@ NOT_BUILT: dict[str, set[str]] = {
     "crossfade_verify_rows_mismatched": {"workflow", "table", "kind"},
     "crossfade_changes_quarantined_total": {"workflow", "direction", "table", "reason"},
     "crossfade_schema_drift_columns": {"workflow", "table"},
-    "crossfade_slot_spilled_bytes_total": {"workflow", "direction"},
-    "crossfade_oldest_snapshot_transaction_age_seconds": {"workflow", "endpoint"},
     "crossfade_cutover_step": {"workflow", "step"},
     "crossfade_cutover_blockers": {"workflow", "check"},
     "crossfade_cutover_write_pause_seconds_bucket": {"workflow", "le"},

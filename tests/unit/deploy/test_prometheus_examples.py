@@ -15,7 +15,7 @@ from tests.unit.deploy import rules
 
 ALERTMANAGER = rules.PROMETHEUS / "alertmanager.example.yml"
 PROMETHEUS = rules.PROMETHEUS / "prometheus.example.yml"
-EXPECTED = {"critical": {"pager"}, "warning": {"tickets"}}
+EXPECTED = {"critical": {"pager"}, "warning": {"tickets"}, "none": {"watchdog"}}
 
 
 def loaded(path: Path) -> dict[str, Any]:

@@ -30,7 +30,7 @@ def _series(metric: str, variables: str, matchers: str) -> str:
 
 
 def led(expr: str) -> str:
-    """What the one says of it who speaks for the workflow: the leader or, when nobody leads, who waits after an error."""
+    """What is said of it by who speaks for the workflow: the leader or, when nobody leads, who waits after an error."""
     leader, waiting = f"{flow('crossfade_leader')} == 1", f"{flow('crossfade_up')} == 0"
     return f"({expr} and on (job, instance, workflow) ({leader} or {waiting} unless on (workflow) {leader}))"
 

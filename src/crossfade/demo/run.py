@@ -251,7 +251,8 @@ class _Story:
         return [
             "",
             "Everything stays up and the shop is open again, until you press Ctrl-C. To look at it:",
-            f"  http://{self.stage.listen}/api/v1/status    http://{self.stage.listen}/metrics",
+            f"  in a browser, live:          http://{self.stage.listen}/",
+            f"  for programs:                http://{self.stage.listen}/api/v1/status and /metrics",
             f"  legacy database (superuser): psql {shlex.quote(source)}",
             f"  new database (superuser):    psql {shlex.quote(target)}",
             f"  crossfade's log:             {self.daemon.log}",

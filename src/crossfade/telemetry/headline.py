@@ -8,10 +8,11 @@ to know what to do about it (`next_steps` says that). The invariants: the worst 
 from __future__ import annotations
 
 import re
+from datetime import datetime
 from typing import Final
 
 from crossfade.telemetry.amounts import duration, size
-from crossfade.telemetry.document import HeadlineEntry, StatusDocument
+from crossfade.telemetry.document import ErrorEntry, HeadlineEntry, StatusDocument
 
 OK: Final = "ok"  # as it should be
 WORKING: Final = "working"  # on its way, nothing to do but wait
@@ -24,6 +25,9 @@ UNSAID: Final = HeadlineEntry(level=WORKING, text="")  # while a document is put
 _FOLLOWING_SECONDS: Final = 5.0
 _LAG_WARNING_SECONDS: Final = 60.0
 
+# What is known to pass by itself and has not by then, will not.
+_PASSES_WITHIN: Final = 120.0
+_OF_LAG: Final = frozenset({"lag_high", "lag_growing", "stalled", "migration_stalled"})
 _SENTENCE_END: Final = re.compile(r"(?<=[.!?]) (?=[A-Z])")
 
 _PAUSED: Final = {
@@ -55,23 +59,32 @@ def _said(document: StatusDocument) -> tuple[str, str]:
     elif not document["leader"] and error is None:
         return WORKING, "Not leading: a standby that takes over when the leader is gone, or a daemon that just starts."
     if error is not None:
-        if error["is_transient"]:
-            again = _again(error["retry_in_seconds"])
-            since = _clock(error["since"])
-            return WARNING, f"Not working since {since} UTC, and trying again{again}: {_first_sentence(error['text'])}"
-        return ERROR, f"Failed, somebody must act: {_first_sentence(error['text'])}"
+        return _failing(error, at=document["at"])
     if document["phase"] == "failed":
         return ERROR, "Failed, somebody must act; the daemon's log says why."
+    urgent = [alert for alert in document["alerts"] if alert["level"] == ERROR]
     if document["paused"] is not None:
         kept = f"; the source keeps {size(slot['retained_bytes'])} of WAL meanwhile" if slot is not None else ""
-        return WARNING, f"{_PAUSED.get(document['paused'], 'Paused')}: nothing is applied{kept}."
+        text = f"{_PAUSED.get(document['paused'], 'Paused')}: nothing is applied{kept}."
+        others = [alert for alert in urgent if alert["name"] != "paused"]
+        return (ERROR if urgent else WARNING), f"{text} But: {others[0]['text']}" if others else text
     level, text = _by_phase(document)
-    urgent = next((alert for alert in document["alerts"] if alert["level"] == "error"), None)
-    if urgent is not None:
-        return ERROR, f"{text} But: {urgent['text']}"
-    if document["alerts"]:
-        return WARNING, f"{text} But: {document['alerts'][0]['text']}"
+    for alert in (*urgent, *document["alerts"]):
+        # Those of lag say all that the sentence would say, and more.
+        said = "Streaming." if alert["name"] in _OF_LAG and document["phase"] == "streaming" else f"{text} But:"
+        return (ERROR if urgent else WARNING), f"{said} {alert['text']}"
     return level, text
+
+
+def _failing(error: ErrorEntry, *, at: str) -> tuple[str, str]:
+    what = _first_sentence(error["text"])
+    if not error["is_transient"]:
+        return ERROR, f"Failed, somebody must act: {what}"
+    lasts = max(0.0, (datetime.fromisoformat(at) - datetime.fromisoformat(error["since"])).total_seconds())
+    retry = error["retry_in_seconds"]
+    again = "" if retry is None else f" every {max(1.0, retry):.0f} s"
+    since = f"{_clock(error['since'])} UTC ({duration(lasts)})"
+    return (ERROR if lasts > _PASSES_WITHIN else WARNING), f"Not working since {since}, trying again{again}: {what}"
 
 
 def _without_daemon(document: StatusDocument) -> tuple[str, str]:
@@ -118,10 +131,6 @@ def _by_phase(document: StatusDocument) -> tuple[str, str]:
             return OK, "Complete."
         case phase:
             return WORKING, f"In phase {phase}."
-
-
-def _again(seconds: float | None) -> str:
-    return "" if seconds is None else f" every {max(1.0, seconds):.0f} s"
 
 
 def _clock(moment: str) -> str:

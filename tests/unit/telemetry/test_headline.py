@@ -97,11 +97,16 @@ def test_an_error_comes_first(book: StatusBook) -> None:
     assert said(book.document())[0] == "ok"
 
 
-def test_an_error_that_passes_by_itself_is_a_warning(book: StatusBook) -> None:
+def test_an_error_that_passes_by_itself_is_a_warning_until_it_has_not(book: StatusBook, clock: Clock) -> None:
     book.observe(failed("source", sqlstate="57P01", retry_in=7.4))
+    clock.advance(90)
     level, text = said(book.document())
     assert level == "warning"
-    assert "trying again every 7 s" in text
+    assert text.startswith(
+        "Not working since 08:00:00 UTC (1 min 30 s), trying again every 7 s: public.users: A unique"
+    )
+    clock.advance(60)
+    assert said(book.document())[0] == "error"
 
 
 @pytest.mark.parametrize("reason", list(PauseReason))
@@ -111,6 +116,25 @@ def test_a_pause_says_why_and_what_it_costs(book: StatusBook, reason: PauseReaso
     assert level == "warning"
     assert text.startswith("Paused ")
     assert "the source keeps 3.9 KiB of WAL meanwhile" in text
+
+
+def test_a_pause_beside_something_worse_is_an_error(book: StatusBook) -> None:
+    book.observe(Paused(PauseReason.OPERATOR))
+    book.observe(Note("slot_at_risk", "The slot is close to its limit.", "error", alert=True))
+    level, text = said(book.document())
+    assert level == "error"
+    assert text.startswith("Paused by an operator")
+    assert text.endswith("meanwhile. But: The slot is close to its limit.")
+    book.observe(Note("slot_at_risk", "", "error", alert=True, cleared=True))
+    book.observe(Note("paused", "Paused by a guard.", "error", alert=True))
+    assert said(book.document())[0] == "error"
+    assert "But:" not in said(book.document())[1]
+
+
+def test_an_alert_about_lag_takes_the_place_of_the_lag(book: StatusBook) -> None:
+    book.observe(LagMeasured(90.0, 2048))
+    book.observe(Note("lag_high", "The target is 90 s behind the source.", "warning", alert=True))
+    assert said(book.document()) == ("warning", "Streaming. The target is 90 s behind the source.")
 
 
 def test_a_lost_slot_is_worse_than_all(book: StatusBook) -> None:

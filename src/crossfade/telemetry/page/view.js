@@ -160,7 +160,7 @@ function showNumbers(status, now) {
   put('rate-more', `${rate(rates.transactions_per_second)} transactions/s, ${size(rates.bytes_per_second)}/s${copying}`);
   showSlot(slot);
   put('quarantine', count(quarantine.rows));
-  put('quarantine-more', quarantine.rows === 0 ? 'no row was set aside' : '`crossfade quarantine list` names them'.replaceAll('`', ''));
+  put('quarantine-more', quarantine.rows === 0 ? 'no row was set aside' : 'set aside, and not on the target');
   const at = status.verify?.finished_at ?? status.verify?.at ?? null;
   put('verify', status.verify === null ? 'not yet' : String(status.verify.result ?? status.verify.state ?? 'done'));
   put('verify-more', at === null ? 'rows were not compared' : `${age(now - Date.parse(at) / 1000)} ago`);

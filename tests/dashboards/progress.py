@@ -11,8 +11,9 @@ _RATIO: Final = promql.most(promql.flow("crossfade_copy_progress_ratio"), promql
 
 
 def _behind(ahead: str, reached: str) -> str:
-    """How many bytes of WAL lie between two positions."""
-    return promql.most(f"{promql.stream(ahead)} - {promql.stream(reached)}")
+    """How many bytes of WAL lie between two positions. The source's end is asked each second, what arrives is known at
+    once: a moment's difference the other way round is none."""
+    return promql.most(f"clamp_min({promql.stream(ahead)} - {promql.stream(reached)}, 0)")
 
 
 ROW: Final = Row(

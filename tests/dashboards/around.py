@@ -29,8 +29,7 @@ def marks() -> tuple[Mark, ...]:
         ),
         Mark(
             name="Alerts",
-            expr="max by (alertname, severity, workflow, cause) (ALERTS{"
-            'alertname=~"Crossfade.*", alertstate="firing", workflow=~"$workflow|"})',
+            expr=f"max by (alertname, severity, workflow, cause) ({promql.FIRING})",
             title="{{alertname}}",
             text="{{severity}} {{workflow}} {{cause}}",
             color=RED,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from tests.dashboards import promql, shared
-from tests.dashboards.parts import Kind, Panel, Query, Row
+from tests.dashboards.parts import GREEN, GREY, ORANGE, Kind, Meaning, Panel, Query, Row, Step
 
 ROW: Final = Row(
     "Error Rate",
@@ -66,6 +66,47 @@ ROW: Final = Row(
             width=8,
             least=0,
             runbooks=("CrossfadeNotWorking", "CrossfadeCrashLoop"),
+        ),
+        Panel(
+            kind=Kind.STATES,
+            title="Paused, and why",
+            description="Who paused it. operator: somebody did, `crossfade resume` goes on. The others are guards,"
+            " which go on by themselves: target_full and own_disk when there is room again, error_rate when batches"
+            " succeed. The slot keeps WAL meanwhile.",
+            unit="none",
+            queries=(Query(f"max by (workflow, reason) {promql.led(promql.flow('crossfade_paused'))}", "{{reason}}"),),
+            width=8,
+            meanings={0: Meaning("no", GREEN), 1: Meaning("paused", ORANGE)},
+            steps=(Step(None, GREY),),
+            runbooks=("CrossfadePaused",),
+        ),
+        Panel(
+            kind=Kind.LINES,
+            title="Alerts told by the daemon",
+            description="What its own hooks sent (settings under [hooks]), for teams without Prometheus. failed: the"
+            " command or the address does not answer, the log says how; dropped: there was too much to tell.",
+            unit="short",
+            queries=(
+                Query(
+                    promql.grown(
+                        promql.flow("crossfade_notifications_total"), "workflow, channel, outcome", "$__rate_interval"
+                    ),
+                    "{{channel}} {{outcome}}",
+                ),
+            ),
+            width=8,
+            least=0,
+        ),
+        Panel(
+            kind=Kind.NUMBER,
+            title="Settings read again",
+            description="Whether the settings were taken when they were last read: at the start, or at a SIGHUP."
+            " refused: the file holds a mistake, which the log names; what ran before goes on.",
+            unit="none",
+            queries=(Query(promql.process("crossfade_config_last_reload_successful"), "{{instance}}"),),
+            width=8,
+            meanings={0: Meaning("refused", ORANGE), 1: Meaning("taken", GREEN)},
+            steps=(Step(None, GREY),),
         ),
     ),
 )

@@ -16,12 +16,7 @@ ALERTS: Final = Panel(
     description="What fires now. The name leads to its runbook, which says what to look at and what to do; the"
     " address before it is the variable Runbooks. Empty is good, if the Prometheus rules are loaded.",
     unit="string",
-    queries=(
-        Query(
-            "max by (alertname, severity, workflow, cause) (ALERTS{"
-            'alertname=~"Crossfade.*", alertstate="firing", workflow=~"$workflow|"})'
-        ),
-    ),
+    queries=(Query(f"max by (alertname, severity, workflow, cause) ({promql.FIRING})"),),
     width=10,
     height=8,
     columns=(
@@ -173,11 +168,13 @@ RESOURCES: Final = Panel(
     kind=Kind.LINES,
     title="Resource Utilization",
     description="What can run out: the WAL the source lets the slot keep (at 100 % the slot is lost and everything is"
-    " copied again), the pipe between reading and applying (full: the target is slow), a core for the daemon.",
+    " copied again), the disks it knows, the pipe between reading and applying (full: the target is slow), a core"
+    " for the daemon.",
     unit="percentunit",
     queries=(
         Query(shared.wal_share(), "{{workflow}}: WAL kept of its limit"),
         Query(shared.queue_share(), "{{workflow}}: pipe"),
+        Query(f"max by (workflow, endpoint) ({shared.disk_used()})", "{{workflow}}: disk ({{endpoint}})"),
         Query(
             f"max by (workflow) ({promql.process_per_second('process_cpu_seconds_total')})",
             "{{workflow}}: CPU (a core)",

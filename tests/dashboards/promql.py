@@ -15,6 +15,13 @@ PER_FLOW: Final = "workflow"
 PER_STREAM: Final = "workflow, direction"
 
 
+# What fires, but for the one that always does, so that its absence is noticed. Alerts that are reckoned over all
+# instances carry neither job nor instance, and that of a workflow nobody has heard of carries none.
+FIRING: Final = (
+    'ALERTS{alertname=~"Crossfade.*", alertname!="CrossfadeWatchdog", alertstate="firing", workflow=~"$workflow|"}'
+)
+
+
 def flow(metric: str, matchers: str = "") -> str:
     """A series of the workflow as a whole; `matchers` as PromQL writes them."""
     return _series(metric, FLOW, matchers)

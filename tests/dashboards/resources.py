@@ -6,7 +6,21 @@ from collections.abc import Mapping
 from typing import Final
 
 from tests.dashboards import promql, shared
-from tests.dashboards.parts import BLUE, GREEN, GREY, ORANGE, RED, YELLOW, Kind, Meaning, Panel, Query, Row, Step
+from tests.dashboards.parts import (
+    BLUE,
+    GREEN,
+    GREY,
+    ORANGE,
+    RED,
+    YELLOW,
+    Column,
+    Kind,
+    Meaning,
+    Panel,
+    Query,
+    Row,
+    Step,
+)
 
 WAL_STATUSES: Final[Mapping[int, Meaning]] = {
     0: Meaning("no slot", GREY),
@@ -115,6 +129,21 @@ ROW: Final = Row(
         ),
         Panel(
             kind=Kind.LINES,
+            title="Disks in use",
+            description="own is the disk of the daemon's host. source and target are their servers', reckoned from"
+            " source.disk_capacity and target.disk_capacity against databases and WAL, since SQL cannot see free"
+            " space: not set, not shown. The source serves the application: its disk comes first.",
+            unit="percentunit",
+            queries=(Query(f"max by (workflow, endpoint) ({shared.disk_used()})", "{{endpoint}}"),),
+            width=8,
+            least=0,
+            most=1,
+            steps=shared.DISK_STEPS,
+            lines=True,
+            runbooks=("CrossfadeDiskSpaceLow",),
+        ),
+        Panel(
+            kind=Kind.LINES,
             title="CPU of the daemon",
             description="Cores in use, of every instance. One stream uses little more than one: at 1 for long, with a"
             " lag, the daemon is the bottleneck.",
@@ -162,6 +191,20 @@ ROW: Final = Row(
             width=8,
         ),
         Panel(
+            kind=Kind.LINES,
+            title="Open files of the daemon",
+            description="File descriptors in use, and how many the process may have. Rising without end is a leak:"
+            " report it, and restart before the limit is reached.",
+            unit="short",
+            queries=(
+                Query(promql.process("process_open_fds"), "{{instance}}"),
+                Query(promql.process("process_max_fds"), "{{instance}} may have"),
+            ),
+            width=8,
+            decimals=0,
+            least=0,
+        ),
+        Panel(
             kind=Kind.NUMBER,
             title="Running for",
             description="How long each instance has been running. Short again and again: CrossfadeCrashLoop, and the"
@@ -184,6 +227,26 @@ ROW: Final = Row(
             meanings={0: Meaning("stands by", BLUE), 1: Meaning("leads", GREEN)},
             steps=(Step(None, GREY),),
             runbooks=("CrossfadeNoLeader", "CrossfadeTwoLeaders"),
+        ),
+        Panel(
+            kind=Kind.TABLE,
+            title="What runs",
+            description="Versions of each instance. compiled no: the hot modules run as Python, several times slower;"
+            " see operations.md, Install.",
+            unit="string",
+            queries=(
+                Query(
+                    f"max by (instance, version, compiled, python, libpq) ({promql.process('crossfade_build_info')})"
+                ),
+            ),
+            width=8,
+            columns=(
+                Column(field="instance", title="Instance"),
+                Column(field="version", title="Version"),
+                Column(field="compiled", title="Compiled"),
+                Column(field="python", title="Python"),
+                Column(field="libpq", title="libpq"),
+            ),
         ),
     ),
 )

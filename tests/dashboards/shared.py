@@ -58,6 +58,7 @@ def steps(warning: float, critical: float | None = None) -> tuple[Step, ...]:
 LAG_STEPS: Final = steps(LIMITS["lag_warning_seconds"], LIMITS["lag_critical_seconds"])
 WAL_STEPS: Final = steps(LIMITS["slot_retention_warning_ratio"], LIMITS["slot_retention_critical_ratio"])
 ERROR_STEPS: Final = steps(LIMITS["error_ratio"])
+DISK_STEPS: Final = steps(1 - LIMITS["disk_free_ratio"])
 NEVER: Final = steps(1)  # one is one too many
 
 # As in the rule CrossfadeHighErrorRate: a line that is lost and a slot still in use are no failed batch.
@@ -81,6 +82,11 @@ def wal_share() -> str:
 def queue_share() -> str:
     """How full the pipe between reading and applying is."""
     return promql.most(f"{promql.stream('crossfade_queue_bytes')} / {promql.stream('crossfade_queue_limit_bytes')}")
+
+
+def disk_used() -> str:
+    """How full the disks are whose size is known: our own host's, and the servers' by their disk_capacity."""
+    return f"1 - {promql.flow('crossfade_disk_free_bytes')} / {promql.flow('crossfade_disk_capacity_bytes')}"
 
 
 def changes_per_second(by: str = promql.PER_STREAM) -> str:

@@ -88,12 +88,7 @@ GLANCE: Final = (
         title="Alerts",
         description="How many alerts fire for this workflow; the overview lists them with their runbooks.",
         unit="short",
-        queries=(
-            Query(
-                'count(ALERTS{alertname=~"Crossfade.*", alertstate="firing", workflow=~"$workflow|"})'
-                f" or 0 * max({promql.flow('crossfade_up')})"
-            ),
-        ),
+        queries=(Query(f"count({promql.FIRING}) or 0 * max({promql.flow('crossfade_up')})"),),
         width=4,
         height=4,
         decimals=0,

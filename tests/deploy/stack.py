@@ -38,6 +38,7 @@ RULES: Final = ROOT / "deploy" / "prometheus" / "alerts.yml"
 DASHBOARDS: Final = ROOT / "deploy" / "grafana"
 # So that slot panels and alerts have a limit to show, as in deploy/compose.yaml.
 WAL_LIMIT: Final = {"max_slot_wal_keep_size": "4GB"}
+DISKS: Final = {"CROSSFADE_SOURCE__DISK_CAPACITY": "20 GiB", "CROSSFADE_TARGET__DISK_CAPACITY": "20 GiB"}
 _READY_SECONDS: Final = 60.0
 _STOP_SECONDS: Final = 20.0
 
@@ -89,7 +90,7 @@ async def _run(wishes: Wishes) -> None:
         alerts = await stack.enter_async_context(_alertmanager(alertmanager, stage.folder, told))
         # Before the daemon, so that the copy is seen from its beginning.
         metrics = await stack.enter_async_context(_prometheus(prometheus, stage, wishes, alerts))
-        daemon = Daemon(stage.environment, stage.listen, stage.folder / "crossfade.log")
+        daemon = Daemon(stage.environment | DISKS, stage.listen, stage.folder / "crossfade.log")
         stack.push_async_callback(daemon.stop)
         await daemon.start()
         _direct(stage, daemon, metrics, alerts)
@@ -147,8 +148,15 @@ async def _listening() -> AsyncIterator[str]:
 @contextlib.asynccontextmanager
 async def _alertmanager(command: Sequence[str], folder: Path, told: str) -> AsyncIterator[str]:
     config = {
-        "route": {"receiver": "us", "group_by": ["workflow"], "group_wait": "1s", "group_interval": "5s"},
-        "receivers": [{"name": "us", "webhook_configs": [{"url": told, "send_resolved": True}]}],
+        "route": {
+            "receiver": "us",
+            "group_by": ["workflow"],
+            "group_wait": "1s",
+            "group_interval": "5s",
+            # It always fires, for whoever notices when it does not.
+            "routes": [{"receiver": "nobody", "matchers": ['alertname="CrossfadeWatchdog"']}],
+        },
+        "receivers": [{"name": "nobody"}, {"name": "us", "webhook_configs": [{"url": told, "send_resolved": True}]}],
     }
     file = folder / "alertmanager.json"
     file.write_text(json.dumps(config))  # JSON is YAML
@@ -229,7 +237,7 @@ async def _until_ready(process: asyncio.subprocess.Process, at: str, log: Path) 
 def _direct(stage: Stage, daemon: Daemon, metrics: str, alerts: str) -> None:
     """Where to look."""
     source, target = stage.judge_dsns
-    exports = [f"  export {name}={shlex.quote(value)}" for name, value in stage.overrides.items()]
+    exports = [f"  export {name}={shlex.quote(value)}" for name, value in (stage.overrides | DISKS).items()]
     lines = [
         "Everything runs, until Ctrl-C.",
         f"  crossfade     http://{stage.listen}/api/v1/status    (pid {daemon.pid})",

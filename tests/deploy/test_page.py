@@ -20,6 +20,7 @@ import pytest
 from crossfade.catalog import TableName
 from crossfade.events import (
     CopyState,
+    DiskMeasured,
     Failed,
     LagMeasured,
     LeaderChanged,
@@ -180,11 +181,19 @@ def _half_an_hour(made: Made) -> None:
 async def test_how_it_looks(browser: Browser, screenshots: Path, name: str, width: int, dark: bool) -> None:
     made = Made()
     _half_an_hour(made)
-    made.second(Note("copy_yields", "The copy of public.table_0002 gave way three times.", "warning", alert=True))
+    made.second(
+        Note("copy_yields", "The copy of public.table_0002 gave way three times.", "warning", alert=True),
+        DiskMeasured("own", 30 << 30, 100 << 30),
+        DiskMeasured("target", 20 << 30, 100 << 30),
+    )
     async with made.served() as address:
         await browser.show(width=width, dark=dark)
         await browser.open(f"http://{address}/")
         await browser.until("#headline", "But: The copy of public.table_0002")
+        assert await browser.text("#disks") == "20 %"
+        assert await browser.text("#disks-more") == (
+            "of the target: 20.0 GiB of 100.0 GiB; 30 % of this host: 30.0 GiB of 100.0 GiB"
+        )
         await browser.screenshot(screenshots / f"page-{name}.png", width=width, dark=dark)
         # nothing is cut off or needs scrolling sideways, but for what scrolls on its own
         assert await browser.run("return document.documentElement.scrollWidth") <= width

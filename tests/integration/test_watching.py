@@ -29,7 +29,21 @@ pytestmark = [pytest.mark.one_version]
 _TABLES = "CREATE TABLE public.people (id bigint PRIMARY KEY, name text NOT NULL);"
 _ROWS = "INSERT INTO public.people SELECT n, 'zebra-value-' || n FROM generate_series(1, 50) n;"
 ROW_VALUE = "zebra-value"
-SECRETS = ("planted-in-environment", "planted-in-passfile", "planted-in-service")
+SECRETS = (
+    "planted-in-environment",
+    "planted-in-passfile",
+    "planted-in-service",
+    "planted-in-path",
+    "planted-in-argument",
+    "planted-in-token",
+)
+_HOOKS = """
+[hooks]
+webhook = "http://127.0.0.1:1/hooks/planted-in-path"
+webhook_token = "planted-in-token"
+on_alert = ["/bin/true", "--key", "planted-in-argument"]
+timeout = "100ms"
+"""
 
 
 def _begun(workspace: Workspace, databases: Databases, **written: str) -> Daemon:
@@ -190,7 +204,7 @@ def test_a_support_bundle_holds_no_secret_and_no_row(
     given = {name: quote(str(value), safe="") for name, value in conninfo_to_dict(databases.target_dsn).items()}
     place = f"{given.pop('user')}:{given.pop('password')}@{given.pop('host')}:{given.pop('port')}/{given.pop('dbname')}"
     rest = "&".join(f"{name}={value}" for name, value in given.items())
-    daemon = _begun(workspace, databases, target_dsn=f"postgresql://{place}?{rest}")
+    daemon = _begun(workspace, databases, target_dsn=f"postgresql://{place}?{rest}", extra=_HOOKS)
     databases.target.execute("ALTER TABLE public.people ADD CONSTRAINT short CHECK (length(name) < 30)")
     databases.source.execute("INSERT INTO public.people VALUES (777, 'zebra-value that is longer than it may be')")
     daemon.wait_for_phase("failed")

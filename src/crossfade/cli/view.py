@@ -20,6 +20,7 @@ _PHASES: Final = {"failed": "bold red", "streaming": "bold green", "complete": "
 _LEVELS: Final = {"error": "red", "warning": "yellow"}
 _HEADLINES: Final = {"ok": "bold green", "working": "bold cyan", "warning": "bold yellow", "error": "bold red"}
 _FIRST: Final = {"running": 0, "failed": 0, "pending": 1, "done": 2}
+_DISKS: Final = {"own": "of this host", "source": "of the source", "target": "of the target"}
 _BAR: Final = 24  # columns
 
 
@@ -76,6 +77,10 @@ def _facts(document: StatusDocument, history: Text | None) -> Table:
         limit = "" if slot["wal_keep_limit"] is None else f" of {size(slot['wal_keep_limit'])} allowed"
         status = f", wal_status {slot['wal_status']}" if slot["wal_status"] else ""
         grid.add_row("slot", f"{slot['name']} {state}, retains {size(slot['retained_bytes'])}{limit}{status}")
+    for name, disk in document["disks"].items():
+        share = disk["free_bytes"] / max(1, disk["capacity_bytes"])
+        free = f"{size(disk['free_bytes'])} of {size(disk['capacity_bytes'])} free ({share:.0%})"
+        grid.add_row("disk", f"{_DISKS.get(name, name)}: {free}")
     if copy["tables_total"] and copy["percent"] != 100.0:
         eta = duration(copy["eta_seconds"])
         percent = "-" if copy["percent"] is None else f"{copy['percent']:.1f} %"

@@ -167,6 +167,9 @@ class Command(Channel):
             raise NotTold(f"it cannot be started: {error.strerror or type(error).__name__}") from None
         try:
             await process.communicate(said)
+        except (ConnectionError, RuntimeError):
+            # It did not want to read it, and ended: uvloop's closed pipe is a RuntimeError.
+            await process.wait()
         finally:
             if process.returncode is None:
                 process.kill()

@@ -16,7 +16,7 @@ from rich.console import Console
 import crossfade
 from crossfade.cli import status as command
 from crossfade.cli.view import render, size
-from crossfade.events import LagMeasured, LeaderChanged, Note, Paused, PauseReason, Phase, PhaseChanged
+from crossfade.events import DiskMeasured, LagMeasured, LeaderChanged, Note, Paused, PauseReason, Phase, PhaseChanged
 from crossfade.settings import Settings
 from crossfade.telemetry import offline
 from crossfade.telemetry.document import StatusDocument
@@ -151,6 +151,7 @@ def test_the_page_tells_what_matters() -> None:
         Paused(PauseReason.OPERATOR),
         failed(),
         Note("lock_yielded", "Copy of public.users gave way.", "warning", alert=True),
+        DiskMeasured("target", 1 << 30, 4 << 30),
     ):
         book.observe(event)
     page = _drawn(book.document())
@@ -169,6 +170,7 @@ def test_the_page_tells_what_matters() -> None:
         "A unique key was violated",
         "gave way",
         "crossfade resume",
+        "of the target: 1.0 GiB of 4.0 GiB free (25%)",
     ):
         assert words in page, words
 

@@ -4,11 +4,12 @@ import asyncio
 from collections.abc import Callable, Coroutine
 
 import pytest
+import uvloop
 
 from crossfade.events import Event, Note, Notified
 from crossfade.telemetry import hooks
 from crossfade.telemetry.document import AlertEntry
-from crossfade.telemetry.hooks import MOST_WAITING, Channel, NotTold
+from crossfade.telemetry.hooks import MOST_WAITING, Channel, Command, NotTold
 from crossfade.telemetry.notices import FIRING, Notice
 from tests.unit.telemetry.facts import Clock
 
@@ -147,3 +148,13 @@ def test_what_waits_at_the_end_is_told_once_more(channel: Scripted, heard: list[
     run(channel, until=lambda: True)
     assert channel.tried == ["last word"]
     assert outcomes(heard) == ["sent"]
+
+
+def test_a_program_that_ends_without_reading_was_told_all_the_same(heard: list[Event]) -> None:
+    command = Command(("/bin/true",), heard.append, workflow="shop", timeout=30)
+
+    async def tell_often() -> None:  # whether it is gone before it is written to is a matter of luck
+        for _ in range(20):
+            await command.send(notice("lag_high"))
+
+    uvloop.run(tell_often())

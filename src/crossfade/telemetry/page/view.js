@@ -159,11 +159,28 @@ function showNumbers(status, now) {
   const copying = copy.rows_per_second === null ? '' : `, ${rate(copy.rows_per_second)} rows/s copied`;
   put('rate-more', `${rate(rates.transactions_per_second)} transactions/s, ${size(rates.bytes_per_second)}/s${copying}`);
   showSlot(slot);
+  showDisks(Object.entries(status.disks ?? {}));
   put('quarantine', count(quarantine.rows));
   put('quarantine-more', quarantine.rows === 0 ? 'no row was set aside' : 'set aside, and not on the target');
   const at = status.verify?.finished_at ?? status.verify?.at ?? null;
   put('verify', status.verify === null ? 'not yet' : String(status.verify.result ?? status.verify.state ?? 'done'));
   put('verify-more', at === null ? 'rows were not compared' : `${age(now - Date.parse(at) / 1000)} ago`);
+}
+
+const DISKS = { own: 'of this host', source: 'of the source', target: 'of the target' };
+
+// The one with the least room in large, the rest below.
+function showDisks(disks) {
+  find('disks-tile').hidden = disks.length === 0;
+  if (disks.length === 0) return;
+  const shares = disks.map(([name, disk]) => [disk.free_bytes / disk.capacity_bytes, DISKS[name] ?? name, disk]);
+  shares.sort((a, b) => a[0] - b[0]);
+  put('disks', `${Math.floor(shares[0][0] * 100)} %`);
+  const told = shares.map(([share, name, disk], at) => {
+    const percent = at === 0 ? '' : `${Math.floor(share * 100)} % `;
+    return `${percent}${name}: ${size(disk.free_bytes)} of ${size(disk.capacity_bytes)}`;
+  });
+  put('disks-more', told.join('; '));
 }
 
 function showSlot(slot) {

@@ -143,7 +143,7 @@ class Guarding:
             free, capacity = await asyncio.to_thread(_room, path) if path else (None, None)
             self._guards.own_disk(free)
             self._listener(DiskMeasured("own", free, capacity))
-            await self._sleep(_OWN_EVERY)
+            await self._sleep(min(_OWN_EVERY, self._settings().guards.probe_interval.total_seconds()))
 
     async def target(self) -> None:
         """What the target's disk holds, where its capacity is said; and whether it takes something again."""
@@ -215,7 +215,10 @@ class Guarding:
             return False
         except Fault as fault:
             return False if fault.sqlstate == DISK_FULL else None
-        except (psycopg.Error, TimeoutError):
+        except psycopg.Error as error:
+            # Some other word of the server's (our schema is not made yet, say): only the work itself can tell.
+            return None if (error.sqlstate or "")[:2] in AWAY else True
+        except TimeoutError:
             return None
         return True
 

@@ -19,6 +19,7 @@ from crossfade.telemetry.thresholds import Thresholds
 WARNING: Final = "warning"
 ERROR: Final = "error"
 _STILL: Final = 300.0  # as long as nothing moved
+_TRYING: Final = 120.0  # an attempt to get out of phase failed is given so long to show that it worked
 
 Judge = Callable[[Facts, Thresholds, float], str | None]
 
@@ -77,7 +78,7 @@ class Alarms:
 
 
 def _not_working(facts: Facts, _: Thresholds, now: float) -> str | None:
-    if facts.failing_since is None or facts.stands_by or facts.phase is Phase.FAILED:
+    if facts.failing_since is None or facts.stands_by or facts.paused in _GUARDED or _is_failed(facts, now):
         return None
     return (
         f"Waiting after an error for {_time(now - facts.failing_since)}, and no attempt to go on worked. The slot keeps"
@@ -85,8 +86,13 @@ def _not_working(facts: Facts, _: Thresholds, now: float) -> str | None:
     )
 
 
-def _phase_failed(facts: Facts, _: Thresholds, __: float) -> str | None:
-    if facts.phase is not Phase.FAILED or facts.stands_by:
+def _is_failed(facts: Facts, now: float) -> bool:
+    """In phase failed, or trying to get out of it."""
+    return facts.phase is Phase.FAILED or (facts.failed_at is not None and now - facts.failed_at < _TRYING)
+
+
+def _phase_failed(facts: Facts, _: Thresholds, now: float) -> str | None:
+    if not _is_failed(facts, now) or facts.stands_by:
         return None
     return (
         "Phase failed: a person must act. Everything before what is refused is on the target, nothing after it."

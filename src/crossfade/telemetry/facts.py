@@ -143,6 +143,7 @@ class Facts:
         self.has_led = False
         self.stands_by = False
         self.failing_since: float | None = None
+        self.failed_at: float | None = None  # in phase failed until then; each attempt to go on leaves it for a moment
         self.error = ""
         self.lag: float | None = None
         self.lag_bytes: int | None = None
@@ -169,6 +170,7 @@ class Facts:
         match event:
             case PhaseChanged():
                 if event.phase is not self.phase:
+                    self.failed_at = now if self.phase is Phase.FAILED else self.failed_at
                     self.phase, self.copied_at, self.heard_at = event.phase, now, now
             case Paused():
                 self.paused, self.heard_at = event.reason, now
@@ -185,7 +187,7 @@ class Facts:
                 if event.component in ("apply", "stream") and event.sqlstate[:2] not in AWAY:
                     self.tried.add((1, 0), now)
             case Recovered():
-                self.failing_since = None
+                self.failing_since = self.failed_at = None
             case LagMeasured():
                 self.lag, self.lag_bytes = event.seconds, event.bytes
                 if event.seconds is not None:
@@ -226,7 +228,9 @@ class Facts:
 
     def _forget(self) -> None:
         """Another one leads: what we knew of the stream is old news."""
-        self.failing_since = self.lag = self.lag_bytes = self.slot = self.queue = None
+        self.failing_since = self.failed_at = self.lag = self.lag_bytes = self.slot = self.queue = None
         self.has_led = False
         self.lags.clear()
         self.safe.clear()
+        for endpoint in ("source", "target"):
+            self.disks.pop(endpoint, None)

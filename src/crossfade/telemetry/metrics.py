@@ -439,6 +439,7 @@ class Metrics:
             self._lag_seconds, self._lag_bytes, self._source_lsn, self._received_lsn, self._applied_lsn,
             self._durable_lsn, self._acknowledged_lsn, self._restart_lsn, self._last_message, self._slot_retained,
             self._slot_safe, self._slot_limit, self._source_oldest, self._target_oldest,
+            *(each[side] for each in (self._disk_free, self._disk_capacity) for side in ENDPOINTS),
         )  # fmt: skip
         for component in COMPONENTS:
             self.retries.labels(flow, component)

@@ -71,7 +71,7 @@ def plain(notice: Notice, *, workflow: str, host: str) -> dict[str, object]:
         "since": alert["since"],
         "at": notice.at,
         "host": host,
-        "runbook": f"docs/runbooks/{prometheus_name(alert['name'])}.md",
+        "runbook": runbook(alert["name"]),
     }
 
 
@@ -90,10 +90,9 @@ def variables(notice: Notice, *, workflow: str) -> dict[str, str]:
 def alertmanager(alert: AlertEntry, *, workflow: str, host: str, ends_at: str) -> dict[str, object]:
     """One alert of the API's list. The labels are those of deploy/prometheus/alerts.yml, so that the same routes take
     it, and they stay the same from the first to the last word: the text, which changes, is none of them."""
-    name = prometheus_name(alert["name"])
     return {
         "labels": {
-            "alertname": name,
+            "alertname": prometheus_name(alert["name"]),
             "workflow": workflow,
             "severity": SEVERITIES.get(alert["level"], "warning"),
             "origin": "daemon",
@@ -101,12 +100,32 @@ def alertmanager(alert: AlertEntry, *, workflow: str, host: str, ends_at: str) -
         "annotations": {
             "summary": f"Crossfade {workflow}: {alert['name'].replace('_', ' ')}",
             "description": alert["text"],
-            "runbook_url": f"docs/runbooks/{name}.md",
+            "runbook_url": runbook(alert["name"]),
             "host": host,
         },
         "startsAt": alert["since"],
         "endsAt": ends_at,
     }
+
+
+# Alerts of the status alone, and the page that helps; those that are not here have none but the list of messages.
+_HELPED_BY: Final[Mapping[str, str]] = {
+    "slot_at_risk": "slot_will_be_lost",
+    "slot_waits": "long_transaction",
+    "wal_soft_limit": "slot_retention",
+    "wal_hard_limit": "slot_retention",
+    "apply_blocked": "stalled",
+    "source_unreachable": "not_working",
+    "target_unreachable": "not_working",
+}
+WITHOUT_PAGE: Final = frozenset({"append_only_changed", "copy_yields"})
+
+
+def runbook(name: str) -> str:
+    """Where to read on, in this repository."""
+    if name in WITHOUT_PAGE:
+        return "docs/operations.md#what-the-messages-mean"
+    return f"docs/runbooks/{prometheus_name(_HELPED_BY.get(name, name))}.md"
 
 
 def prometheus_name(name: str) -> str:

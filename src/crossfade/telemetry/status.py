@@ -339,6 +339,7 @@ class StatusBook:
             self._error = self._slot = None
             self._lag = LagMeasured(None, None)
             self._alerts.clear()
+            self._disks = {endpoint: disk for endpoint, disk in self._disks.items() if endpoint == "own"}
 
     def _observe_disk(self, event: DiskMeasured) -> None:
         if event.free is None or event.capacity is None:

@@ -156,10 +156,26 @@ def test_waiting_after_an_error_is_told_after_two_minutes_with_what_it_is(scene:
     assert scene.standing() == {}
 
 
+def test_a_guard_s_pause_is_no_second_alert_of_its_error(scene: Scene) -> None:
+    scene.tell(failed("apply", sqlstate="53100"), Paused(PauseReason.TARGET_FULL))
+    scene.wait(600, received(1))
+    assert scene.standing() == {"paused": "error"}
+
+
 def test_phase_failed_is_told_at_once(scene: Scene) -> None:
     scene.tell(PhaseChanged(Phase.FAILED), failed())
     assert scene.standing() == {"high_error_rate": "error"}
-    scene.tell(PhaseChanged(Phase.CATCHUP), Recovered())
+    for _ in range(5):  # each attempt to go on leaves the phase for a moment, and nobody is told that it is over
+        scene.tell(PhaseChanged(Phase.CATCHUP))
+        scene.wait(1)
+        assert scene.standing() == {"high_error_rate": "error"}
+        scene.tell(PhaseChanged(Phase.FAILED), failed())
+        scene.wait(60)
+        assert scene.standing() == {"high_error_rate": "error"}
+    scene.tell(PhaseChanged(Phase.CATCHUP))
+    scene.wait(119)
+    assert scene.standing() == {"high_error_rate": "error"}
+    scene.tell(Recovered())
     scene.wait(301, received(1))
     assert scene.standing() == {}
 

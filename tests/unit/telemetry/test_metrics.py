@@ -4,6 +4,7 @@ import os
 import re
 import shutil
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -14,8 +15,10 @@ from crossfade.catalog import Route, TableName
 from crossfade.events import (
     Acknowledged,
     Connected,
+    DiskMeasured,
     LagMeasured,
     LeaderChanged,
+    Notified,
     Operation,
     Paused,
     PauseReason,
@@ -23,6 +26,8 @@ from crossfade.events import (
     PhaseChanged,
     PipeLevel,
     Recovered,
+    Reloaded,
+    TargetSampled,
 )
 from crossfade.lsn import Lsn
 from crossfade.telemetry.metrics import CONFLICTS, MOST_TABLES, OTHER, Metrics
@@ -131,6 +136,101 @@ def test_up_and_leader(metrics: Metrics) -> None:
     assert value(metrics, "leader", **FLOW) == 0
     metrics.observe(LeaderChanged(True))
     assert value(metrics, "leader", **FLOW) == 1
+
+
+def test_between_two_attempts_nobody_leads_and_what_was_known_stays(metrics: Metrics) -> None:
+    metrics.observe(LeaderChanged(True))
+    metrics.observe(sampled(slot_active=True))
+    metrics.observe(LagMeasured(7.0, 70))
+    metrics.observe(failed())
+    metrics.observe(LeaderChanged(False, tries_again=True))
+    assert value(metrics, "leader", **FLOW) == 0
+    assert value(metrics, "up", **FLOW) == 0
+    assert value(metrics, "replication_lag_seconds", **STREAM) == 7
+    assert value(metrics, "slot_active", **STREAM) == 1
+
+
+def test_who_stands_by_works_and_knows_no_lag_and_no_slot(metrics: Metrics) -> None:
+    metrics.observe(LeaderChanged(True))
+    metrics.observe(sampled(safe_wal_size=77, wal_keep_limit=1000, oldest_transaction=9.0))
+    metrics.observe(LagMeasured(7.0, 70))
+    metrics.observe(applied(2000))
+    metrics.observe(DiskMeasured("target", 1, 2))
+    metrics.observe(DiskMeasured("own", 3, 4))
+    metrics.observe(failed())
+    metrics.observe(LeaderChanged(False))
+    assert value(metrics, "leader", **FLOW) == 0
+    assert value(metrics, "up", **FLOW) == 1
+    for name in (
+        "replication_lag_seconds", "replication_lag_bytes", "durable_lsn_bytes", "source_current_lsn_bytes",
+        "slot_retained_wal_bytes", "slot_safe_wal_size_bytes", "slot_wal_keep_limit_bytes",
+    ):  # fmt: skip
+        assert value(metrics, name, **STREAM) is None, name
+    assert value(metrics, "oldest_snapshot_transaction_age_seconds", **FLOW, endpoint="source") is None
+    assert value(metrics, "disk_free_bytes", **FLOW, endpoint="target") is None
+    assert value(metrics, "disk_free_bytes", **FLOW, endpoint="own") == 3
+    # The series that rules and panels single out by their value are there all the same.
+    assert value(metrics, "slot_active", **STREAM) == 0
+    assert value(metrics, "slot_wal_status", **STREAM, wal_status="reserved") == 0
+    metrics.observe(LeaderChanged(True))
+    metrics.observe(LagMeasured(1.0, 10))
+    assert value(metrics, "replication_lag_seconds", **STREAM) == 1
+
+
+def test_what_the_source_spilled_is_counted_from_our_first_look_on(metrics: Metrics) -> None:
+    for total, count in ((None, None), (5000, 50), (5300, 53), (100, 1), (150, 2)):  # the fourth: statistics were reset
+        metrics.observe(sampled(spilled_bytes=total, spilled_transactions=count))
+    assert value(metrics, "slot_spilled_bytes_total", **STREAM) == 300 + 100 + 50
+    assert value(metrics, "slot_spilled_transactions_total", **STREAM) == 3 + 1 + 1
+
+
+def test_the_oldest_transaction_is_zero_when_there_is_none(metrics: Metrics) -> None:
+    metrics.observe(sampled(oldest_transaction=12.5))
+    metrics.observe(TargetSampled(-0.5, None))
+    assert value(metrics, "oldest_snapshot_transaction_age_seconds", **FLOW, endpoint="source") == 12.5
+    assert value(metrics, "oldest_snapshot_transaction_age_seconds", **FLOW, endpoint="target") == 0
+    assert value(metrics, "clock_skew_seconds", **FLOW, endpoint="target") == -0.5
+    metrics.observe(sampled())
+    assert value(metrics, "oldest_snapshot_transaction_age_seconds", **FLOW, endpoint="source") == 0
+
+
+def test_disks_are_absent_until_measured(metrics: Metrics) -> None:
+    assert value(metrics, "disk_free_bytes", **FLOW, endpoint="own") is None
+    metrics.observe(DiskMeasured("own", 30, 100))
+    assert value(metrics, "disk_free_bytes", **FLOW, endpoint="own") == 30
+    assert value(metrics, "disk_capacity_bytes", **FLOW, endpoint="own") == 100
+    metrics.observe(DiskMeasured("own", None, None))
+    assert value(metrics, "disk_free_bytes", **FLOW, endpoint="own") is None
+
+
+def test_a_reload_that_was_refused_shows_until_one_is_taken(metrics: Metrics, clock: Clock) -> None:
+    started = clock.now
+    assert value(metrics, "config_last_reload_successful") == 1
+    clock.advance(5)
+    metrics.observe(Reloaded(False))
+    assert value(metrics, "config_last_reload_successful") == 0
+    assert value(metrics, "config_last_reload_success_timestamp_seconds") == started
+    metrics.observe(Reloaded(True))
+    assert value(metrics, "config_last_reload_success_timestamp_seconds") == clock.now
+
+
+def test_who_was_told_is_counted_from_zero(metrics: Metrics) -> None:
+    for channel in ("command", "webhook", "alertmanager"):
+        for outcome in ("sent", "failed", "dropped"):
+            assert value(metrics, "notifications_total", **FLOW, channel=channel, outcome=outcome) == 0
+    metrics.observe(Notified("webhook", "failed"))
+    assert value(metrics, "notifications_total", **FLOW, channel="webhook", outcome="failed") == 1
+
+
+def test_every_reason_of_a_pause_is_shown(metrics: Metrics) -> None:
+    metrics.observe(Paused(PauseReason.OPERATOR, frozenset({PauseReason.OWN_DISK})))
+    shown = {reason.value: value(metrics, "paused", **FLOW, reason=reason.value) for reason in PauseReason}
+    assert shown == {"operator": 1, "own_disk": 1, "target_full": 0, "error_rate": 0}
+
+
+def test_ids_asked_of_the_map_are_misses(metrics: Metrics) -> None:
+    metrics.observe(replace(applied(1), ids_looked_up=4))
+    assert value(metrics, "idmap_lookups_total", **FLOW, result="miss") == 4
 
 
 def test_paused_tells_its_reason(metrics: Metrics) -> None:

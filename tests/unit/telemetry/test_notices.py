@@ -1,7 +1,12 @@
 from __future__ import annotations
 
+import re
+from pathlib import Path
+
 import orjson
 
+import crossfade
+from crossfade.telemetry.alarms import ALARMS
 from crossfade.telemetry.document import AlertEntry
 from crossfade.telemetry.notices import (
     FIRING,
@@ -11,6 +16,7 @@ from crossfade.telemetry.notices import (
     alertmanager,
     plain,
     prometheus_name,
+    runbook,
     variables,
 )
 
@@ -66,6 +72,16 @@ def test_alertmanager_knows_it_again_by_its_labels() -> None:
     assert entries[0]["labels"] == entries[1]["labels"]
     assert entries[0]["annotations"] != entries[1]["annotations"]
     assert (entries[0]["startsAt"], entries[0]["endsAt"]) == (SINCE, AT)
+
+
+def test_every_alert_leads_to_a_page_that_exists() -> None:
+    source = Path(crossfade.__file__).parent
+    text = "".join(path.read_text() for path in source.rglob("*.py"))
+    notes = {match[1] for match in re.finditer(r'Note\(\s*"(\w+)",(?:(?!Note\().)*?alert=True', text, re.DOTALL)}
+    judged = {alarm.name for alarm in ALARMS} | {"slot_retention", "slot_lost", "wal_soft_limit", "wal_hard_limit"}
+    assert {"apply_blocked", "slot_at_risk", "slot_waits", "copy_yields", "append_only_changed"} <= notes
+    for name in notes | judged | {"source_unreachable", "target_unreachable"}:
+        assert (source.parents[1] / runbook(name).partition("#")[0]).is_file(), name
 
 
 def test_names_are_those_of_the_rules() -> None:

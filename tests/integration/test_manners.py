@@ -213,6 +213,37 @@ def test_a_standby_takes_over_within_30_seconds(workspace: Workspace, databases:
     assert standby.terminate() == 0
 
 
+def test_a_former_leader_stands_by_and_tells_nothing_of_the_stream(workspace: Workspace, databases: Databases) -> None:
+    """Two show one leader; who was passed works again, as a standby, without an error and without a lag of before."""
+    followed = follow(workspace, source=ITEMS, rows=ROWS)
+    former = followed.daemon
+    port = free_port()
+    standby = workspace.daemon(env={"CROSSFADE_HTTP__LISTEN": f"127.0.0.1:{port}"})
+    standby.wait_for_line("waiting as a standby")
+    former.signal(signal.SIGSTOP)
+    databases.target.execute(
+        "SELECT pg_terminate_backend(pid) FROM pg_locks WHERE locktype = 'advisory' AND granted"
+        " AND database = (SELECT oid FROM pg_database WHERE datname = current_database())"
+    )
+    standby.wait_for_line("phase is streaming")
+    former.signal(signal.SIGCONT)
+    former.wait_for_line("waiting as a standby")
+    former.wait_for(lambda: followed.metric("crossfade_up") == 1, "standing by is work")
+    assert followed.metric("crossfade_leader") == 0
+    assert "crossfade_replication_lag_seconds{" not in get(workspace.port, "/metrics")
+    assert "crossfade_slot_retained_wal_bytes{" not in get(workspace.port, "/metrics")
+    told = document(workspace)
+    assert (told["leader"], told["error"], told["alerts"]) == (False, None, [])
+    assert 'crossfade_leader{workflow="shop"} 1.0' in get(port, "/metrics")
+    assert "crossfade_replication_lag_seconds{" in get(port, "/metrics")
+    databases.source.execute("INSERT INTO items VALUES (100, 'after the change')")
+    standby.wait_until_caught_up()
+    followed.assert_equal("items")
+    assert standby.terminate() == 0
+    former.wait_for(lambda: followed.metric("crossfade_leader") == 1, "it leads again")
+    followed.stop()
+
+
 # signals -------------------------------------------------------------------------------------------------------------
 
 

@@ -83,7 +83,11 @@ class RecentLines(logging.Handler):
 
     def text(self) -> str:
         """Oldest first, a line each."""
-        return "".join(f"{line}\n" for line in self._lines)
+        self.acquire()  # threads log as well
+        try:
+            return "".join(f"{line}\n" for line in self._lines)
+        finally:
+            self.release()
 
 
 _RECENT: Final = RecentLines()

@@ -64,6 +64,7 @@ from crossfade.telemetry.rates import SmoothedRate, Window
 from crossfade.telemetry.thresholds import Thresholds
 
 _RATE_WINDOW: Final = 10  # seconds
+_LONGEST_ETA: Final = 30 * 86400.0  # seconds; a copy that stands still has none
 _COPY_MEMORY: Final = 30.0  # seconds; a table's switch or a yield shall not throw the ETA about
 
 
@@ -148,7 +149,7 @@ def copy_entry(tables: Iterable[TableEntry], rows_per_second: float | None) -> C
     eta: float | None = None
     if listed and not open_:
         eta = 0.0
-    elif rows_per_second and remaining:
+    elif rows_per_second and remaining and remaining < rows_per_second * _LONGEST_ETA:
         eta = round(remaining / rows_per_second, 1)
     return CopyEntry(
         tables_total=len(listed),

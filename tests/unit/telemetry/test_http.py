@@ -5,14 +5,16 @@ from __future__ import annotations
 import asyncio
 import io
 import json
+import logging
 import re
 import socket
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import aiohttp
 import pytest
 import pytest_asyncio
+import structlog
 
 from crossfade.catalog import TableName
 from crossfade.events import Connected, LeaderChanged, Phase, PhaseChanged, Recovered
@@ -319,8 +321,19 @@ async def test_another_site_cannot_take_the_places(served: Served, site: str, st
         assert response.status == status
 
 
-async def test_what_was_logged_last_can_be_read(served: Served) -> None:
+@pytest.fixture
+def logged() -> Iterator[None]:
+    root = logging.getLogger()
+    handlers, level = root.handlers[:], root.level
     logs.configure("info", "console", stream=io.StringIO())
+    yield
+    root.handlers[:] = handlers
+    root.setLevel(level)
+    structlog.reset_defaults()
+
+
+@pytest.mark.usefixtures("logged")
+async def test_what_was_logged_last_can_be_read(served: Served) -> None:
     logs.logger("shop").warning("something odd", table="public.users")
     status, text, response = await served.ask("/api/v1/log")
     assert status == 200

@@ -24,7 +24,7 @@ from crossfade.events import (
 )
 from crossfade.faults import Refused
 from crossfade.lsn import Lsn
-from crossfade.telemetry.logs import LogListener, configure, logger, stray_error
+from crossfade.telemetry.logs import LogListener, configure, logger, recent_lines, stray_error
 from tests.unit.telemetry.facts import Clock, applied, copied, failed, received, sampled
 
 
@@ -207,3 +207,30 @@ def test_K6_an_error_nobody_waited_for_is_told_without_its_text(out: io.StringIO
     (told,) = lines(out)
     assert (told["event"], told["exception"]) == ("Task exception was never retrieved", "ValueError")
     assert "ada" not in out.getvalue()
+
+
+def test_what_was_logged_last_is_kept_as_json(out: io.StringIO) -> None:
+    configure("info", "console", stream=out)
+    logger("shop").info("hello", durable="0/16B3748")
+    logger("shop").debug("not at this level")
+    last = json.loads(recent_lines().splitlines()[-1])
+    assert (last["event"], last["workflow"], last["durable"], last["level"]) == ("hello", "shop", "0/16B3748", "info")
+
+
+def test_only_so_much_is_kept(out: io.StringIO) -> None:
+    for number in range(1100):
+        logger("shop").info(f"line {number}")
+    logger("shop").info("x" * 100_000)
+    kept = recent_lines().splitlines()
+    assert len(kept) == 1000
+    assert len(kept[-1]) <= 4096
+    assert json.loads(kept[-2])["event"] == "line 1099"
+
+
+def test_K6_what_is_kept_has_no_exception_s_text_either(out: io.StringIO) -> None:
+    try:
+        raise ValueError("ada@example.org is a duplicate")
+    except ValueError:
+        logger("shop").error("it broke", exc_info=True)
+    assert "ada@example.org" not in recent_lines()
+    assert json.loads(recent_lines().splitlines()[-1])["exception"] == "ValueError"

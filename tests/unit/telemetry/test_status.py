@@ -230,6 +230,14 @@ def test_next_steps_fit_the_moment(book: StatusBook) -> None:
     assert "standby" in book.document()["next_steps"][-1]
 
 
+def test_a_copy_that_stands_still_has_no_end_in_sight(book: StatusBook, clock: Clock) -> None:
+    book.observe(copied("running", 0, estimated=10**9))
+    clock.advance(10)
+    book.observe(copied("running", 100, estimated=10**9))
+    assert book.document()["copy"]["rows_per_second"] == 10.0
+    assert book.document()["copy"]["eta_seconds"] is None  # it would be three years
+
+
 def test_a_slot_that_was_dropped_is_not_said_to_retain_wal(book: StatusBook) -> None:
     gone = sampled(slot_exists=False, slot_active=False, restart_lsn=NOWHERE, retained_bytes=0, wal_status="")
     book.observe(gone)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 
 from crossfade.catalog import Route, TableName
@@ -137,6 +137,7 @@ class Applied:
     by_level: str
     reason: str = ""
     ids_looked_up: int = 0  # asked of the map in the target, since nobody here knew them
+    filtered: Mapping[Route, int] = field(default_factory=dict)  # new rows that the mapping's condition did not take
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,6 +166,13 @@ class CopyState:
     rows_estimated: int
     from_lsn: Lsn
     yields: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class PartCopied:
+    """One part of a table, or a small table as a whole, is durable on the target."""
+
+    seconds: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -264,6 +272,7 @@ Event = (
     | Acknowledged
     | PipeLevel
     | CopyState
+    | PartCopied
     | SourceSampled
     | TargetSampled
     | DiskMeasured

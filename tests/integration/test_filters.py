@@ -157,6 +157,18 @@ def test_a_filtered_table_is_applied_as_sets(followed: Followed) -> None:
     assert_alike(followed)
 
 
+def test_what_a_condition_leaves_out_is_counted(followed: Followed) -> None:
+    def left_out(table: str) -> float:
+        return followed.metric("crossfade_changes_filtered_total", table=f"public.{table}", reason="where")
+
+    before = left_out("log"), left_out("loose")
+    followed.at_once("INSERT INTO log VALUES ('counted', 1), ('taken', 4), ('counted', NULL)")
+    followed.at_once("INSERT INTO loose VALUES (9, 9), (10, 10); DELETE FROM loose WHERE a = 9")
+    assert (left_out("log"), left_out("loose")) == (before[0] + 2, before[1] + 1)
+    assert left_out("orders") == 0
+    assert_alike(followed)
+
+
 @pytest.mark.one_version
 def test_D1_a_row_that_starts_to_match_without_a_long_value_stops_the_stream(workspace: Workspace) -> None:
     followed = follow(

@@ -9,6 +9,7 @@ what the copy already shows (G6); a part that is done is not read again while th
 from __future__ import annotations
 
 import asyncio
+import time
 from collections import Counter
 from collections.abc import Callable, Coroutine, Mapping
 from typing import Final
@@ -26,7 +27,7 @@ from crossfade.copy.parts import Board, Part, is_divisible, split
 from crossfade.copy.passage import Passage, passage
 from crossfade.copy.phases import State
 from crossfade.copy.tally import Tally
-from crossfade.events import Listener, Note
+from crossfade.events import Listener, Note, PartCopied
 from crossfade.faults import Fenced, Refused, Transient
 from crossfade.mapping.plan import Plan, TablePlan
 from crossfade.session.connect import TARGET, Connection, connect, server_fault
@@ -274,6 +275,7 @@ class CopyDriver:
 
     async def _once(self, plan: TablePlan, part: Part, mark: copies.Mark, snapshot: Snapshot, lines: Lines) -> None:
         """One attempt at one part. The lines are given up with whatever goes wrong."""
+        started = time.monotonic()
         try:
             source, target = await lines.open()
             pid = source.pgconn.backend_pid
@@ -308,6 +310,7 @@ class CopyDriver:
             self._tally.forget(plan.route, part)
             await lines.give_up()
             raise
+        self._listener(PartCopied(time.monotonic() - started))
         self._remark(plan, copy)
 
     def _ids_of(self, plan: TablePlan) -> tuple[Mapping[str, IdState], PassingIds | None]:

@@ -97,7 +97,7 @@ class Guarding:
                     self._led = event.is_leader
             case CopyState():
                 if event.state == "done":
-                    self._copies[event.target] = (event.rows, event.bytes)
+                    self._copies[event.source, event.target] = (event.rows, event.bytes)
             case _:
                 pass
 

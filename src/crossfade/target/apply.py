@@ -443,4 +443,5 @@ def _applied(batch: Batch, tally: Tally, *, seconds: float, now: float, level: s
         by_level=level,
         reason=reason,
         ids_looked_up=tally.ids_looked_up,
+        filtered=tally.filtered,
     )

@@ -292,6 +292,7 @@ class Replayer:
         if codec.plan.route in self._derived.tables and not isinstance(message, Delete):
             message, is_taken = self._derived.take(codec.plan, message)
         if not is_taken:
+            self.tally.filtered[codec.plan.route] += 1
             step = self._left_out(codec, message, final_lsn)
         elif isinstance(message, Insert):
             row = codec.row(message.new, None, self.remarks)

@@ -149,6 +149,7 @@ class SetLevel:
         }
         self._looks = 0  # batches to come that guess nothing
         self._guessed = False  # the last one did
+        self._filtered: Counter[Route] = Counter()  # rows of the batch that conditions did not take
         self._looked_up = 0  # ids the caches did not know, since they were last told
         self._grown: Counter[TableName] = Counter()
         self._planned: dict[TableName, int] = {}
@@ -168,10 +169,13 @@ class SetLevel:
 
         To be called before `identify`. Raises Unfit.
         """
+        self._filtered.clear()
         try:
             for table in tables:
                 if table.evaluator is not None:
+                    before = _images(table.rows)
                     await _derive(table, table.evaluator)
+                    self._filtered[table.plan.route] += before - _images(table.rows)
         except (RowRefused, ProtocolViolation) as fault:
             raise Unfit("refused", fault.where) from None
 
@@ -270,6 +274,8 @@ class SetLevel:
             tally.changes[route, Operation.DELETE] += fold.deletes
         tally.clock.update(work.clock)
         tally.ids_known += work.ids_known
+        tally.filtered.update(self._filtered)
+        self._filtered.clear()
         tally.ids_looked_up += self._looked_up
         self._looked_up = 0
 
@@ -490,6 +496,12 @@ def _compose(kind: str, plan: TablePlan, places: tuple[int, ...], form: Form) ->
             return setforms.upsert(plan, form)
         case _:
             return setforms.reinsert(plan, places, form)
+
+
+def _images(rows: Folded) -> int:
+    """How many new images of rows there are, which a condition may take or not."""
+    updated = sum(len(images.offsets) for _, images in rows.updates)
+    return len(rows.inserts.offsets) + updated + sum(len(after.offsets) for _, _, after in rows.moves)
 
 
 async def _derive(table: TableChanges, evaluator: Evaluator) -> None:

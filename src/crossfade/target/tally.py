@@ -19,6 +19,7 @@ class Tally:
     changes: Counter[tuple[Route, Operation]] = field(default_factory=Counter)
     conflicts: Counter[tuple[Route, str]] = field(default_factory=Counter)
     clock: Counter[tuple[Route, str]] = field(default_factory=Counter)
+    filtered: Counter[Route] = field(default_factory=Counter)  # rows that a condition did not take
     ids_created: int = 0
     ids_known: int = 0
     ids_looked_up: int = 0

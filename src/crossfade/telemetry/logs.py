@@ -34,6 +34,7 @@ from crossfade.events import (
     LeaderChanged,
     Note,
     Notified,
+    PartCopied,
     Paused,
     Phase,
     PhaseChanged,
@@ -270,7 +271,7 @@ class LogListener:
             case Reloaded():
                 if event.is_taken:
                     self._log.info("settings were read again")
-            case PipeLevel() | TargetSampled() | DiskMeasured() | Notified() | Configured():
+            case PipeLevel() | PartCopied() | TargetSampled() | DiskMeasured() | Notified() | Configured():
                 pass
 
     def _failed(self, event: Failed) -> None:

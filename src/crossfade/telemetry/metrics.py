@@ -41,6 +41,7 @@ from crossfade.events import (
     Note,
     Notified,
     Operation,
+    PartCopied,
     Paused,
     PauseReason,
     Phase,
@@ -81,6 +82,7 @@ LEVELS: Final = {
 WAL_STATUSES: Final = ("reserved", "extended", "unreserved", "lost")
 INVALIDATIONS: Final = ("wal_removed", "rows_removed", "wal_level_insufficient", "idle_timeout")
 CONFLICTS: Final = ("missing_row", "orphan_id")  # those that are counted somewhere, and no more
+FILTERED: Final = "where"  # the one reason there is: the condition of the table's mapping
 CLOCK_NOTES: Final = ("gap", "overlap")
 COPY_STATES: Final = ("pending", "running", "done", "failed")
 DISKS: Final = ("own", "source", "target")
@@ -141,6 +143,7 @@ class _PerTable:
         stream = (workflow, DIRECTION, label)
         self.received = {op: metrics.changes_received.labels(*stream, op.value) for op in Operation}
         self.applied = {op: metrics.changes_applied.labels(*stream, op.value) for op in Operation}
+        self.filtered = metrics.changes_filtered.labels(*stream, FILTERED)
         self.conflicts = {kind: metrics.conflicts.labels(*stream, kind) for kind in CONFLICTS}
         self.clock_notes = {kind: metrics.clock_notes.labels(*stream, kind) for kind in CLOCK_NOTES}
         self.copy_rows = metrics.copy_rows.labels(workflow, label)
@@ -151,7 +154,7 @@ class _PerTable:
 class Metrics:
     """One workflow's metrics, in a registry of their own.
 
-    `clock` gives unix seconds, `monotonic` seconds for durations; tests inject them.
+    `clock` gives unix seconds; tests inject it.
     """
 
     def __init__(
@@ -160,17 +163,14 @@ class Metrics:
         tables: Iterable[WatchedTable] = (),
         *,
         clock: Callable[[], float] = time.time,
-        monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self.registry = CollectorRegistry(auto_describe=True)
         self._workflow = workflow
         self._clock = clock
-        self._monotonic = monotonic
         self._per_table: dict[str, _PerTable] = {}
         self._labels: dict[TableName, str] = {}
         self._estimates: dict[Route, int] = {}
         self._copies: dict[Route, CopyState] = {}
-        self._copy_started: dict[Route, float] = {}
         self._received_to = self._durable = self._acknowledged = NOWHERE
         self._declare()
         self._bind()
@@ -220,6 +220,8 @@ class Metrics:
                 self._observe_source(event)
             case CopyState():
                 self._observe_copy(event)
+            case PartCopied():
+                self._copy_chunk.observe(event.seconds)
             case Configured():
                 self.configured(event.settings_hash, event.mapping_hash)
             case PhaseChanged():
@@ -322,6 +324,9 @@ class Metrics:
         self.keepalives = counter("keepalives", "Keepalives received.", stream)
         self.changes_received = counter("changes_received", "Row changes received.", (*stream, "table", "op"))
         self.changes_applied = counter("changes_applied", "Row changes made durable.", (*stream, "table", "op"))
+        self.changes_filtered = counter(
+            "changes_filtered", "New rows that were left out on purpose.", (*stream, "table", "reason")
+        )
         self.conflicts = counter("conflicts", "Changes that met another row than expected.", (*stream, "table", "kind"))
         self.clock_notes = counter(
             "clock_notes", "Local times that fell in a gap or an overlap.", (*stream, "table", "kind")
@@ -504,6 +509,8 @@ class Metrics:
         self._transactions_applied.inc(event.transactions)
         for (route, operation), count in event.changes.items():
             self._table(route.source).applied[operation].inc(count)
+        for route, count in event.filtered.items():
+            self._table(route.source).filtered.inc(count)
         for (route, kind), count in event.conflicts.items():
             if (conflict := self._table(route.source).conflicts.get(kind)) is not None:
                 conflict.inc(count)
@@ -548,10 +555,6 @@ class Metrics:
         if event.state != "pending" and not found_done:
             bound.copy_rows.inc(_grown(before.rows, event.rows))
             bound.copy_bytes.inc(_grown(before.bytes, event.bytes))
-        if event.state == "running":
-            self._copy_started.setdefault(watched.route, self._monotonic())
-        elif (started := self._copy_started.pop(watched.route, None)) is not None and event.state == "done":
-            self._copy_chunk.observe(self._monotonic() - started)
         self._copies[watched.route] = event
         self._count_copies()
 

@@ -31,6 +31,7 @@ from crossfade.events import (
     Note,
     Notified,
     Operation,
+    PartCopied,
     Paused,
     Phase,
     PhaseChanged,
@@ -250,7 +251,7 @@ class StatusBook:
                 self._observe_note(event)
             case DiskMeasured():
                 self._observe_disk(event)
-            case PipeLevel() | TargetSampled() | Reloaded() | Notified() | Configured():
+            case PipeLevel() | PartCopied() | TargetSampled() | Reloaded() | Notified() | Configured():
                 pass  # shown by metrics only
 
     def document(self) -> StatusDocument:

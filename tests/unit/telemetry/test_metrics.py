@@ -20,6 +20,7 @@ from crossfade.events import (
     LeaderChanged,
     Notified,
     Operation,
+    PartCopied,
     Paused,
     PauseReason,
     Phase,
@@ -56,7 +57,7 @@ def clock() -> Clock:
 
 @pytest.fixture
 def metrics(clock: Clock) -> Metrics:
-    return Metrics("shop", TABLES, clock=clock, monotonic=clock)
+    return Metrics("shop", TABLES, clock=clock)
 
 
 def value(metrics: Metrics, name: str, **labels: str) -> float | None:
@@ -228,6 +229,13 @@ def test_every_reason_of_a_pause_is_shown(metrics: Metrics) -> None:
     assert shown == {"operator": 1, "own_disk": 1, "target_full": 0, "error_rate": 0}
 
 
+def test_what_conditions_left_out_is_counted_by_table(metrics: Metrics) -> None:
+    assert value(metrics, "changes_filtered_total", **STREAM, table="public.users", reason="where") == 0
+    metrics.observe(replace(applied(1), filtered={OF_USERS: 6}))
+    assert value(metrics, "changes_filtered_total", **STREAM, table="public.users", reason="where") == 6
+    assert value(metrics, "changes_filtered_total", **STREAM, table="public.orders", reason="where") == 0
+
+
 def test_ids_asked_of_the_map_are_misses(metrics: Metrics) -> None:
     metrics.observe(replace(applied(1), ids_looked_up=4))
     assert value(metrics, "idmap_lookups_total", **FLOW, result="miss") == 4
@@ -294,7 +302,7 @@ def test_an_applied_batch_counts_once_everywhere(metrics: Metrics) -> None:
 
 
 def test_tables_are_learnt_from_their_copy(clock: Clock) -> None:
-    metrics = Metrics("shop", clock=clock, monotonic=clock)
+    metrics = Metrics("shop", clock=clock)
     metrics.observe(copied("done", 7))
     assert value(metrics, "copy_rows_total", **FLOW, table="public.users") == 0
     assert value(metrics, "copy_tables", **FLOW, state="done") == 1
@@ -326,6 +334,7 @@ def test_copy_counts_work_and_not_what_an_earlier_process_did(metrics: Metrics, 
     assert value(metrics, "copy_rows_estimated", **FLOW, table="public.users") == 1000
     assert value(metrics, "copy_tables", **FLOW, state="done") == 2
     assert value(metrics, "copy_tables", **FLOW, state="pending") == 0
+    metrics.observe(PartCopied(7.0))
     assert value(metrics, "copy_chunk_duration_seconds_sum", **FLOW) == 7
 
 
@@ -369,7 +378,7 @@ def test_infos(metrics: Metrics) -> None:
 
 def test_past_the_limit_tables_share_a_label_and_the_budget_holds(clock: Clock) -> None:
     tables = [WatchedTable(TableName("public", f"t{n:04}"), TableName("app", f"t{n:04}"), 10) for n in range(1000)]
-    metrics = Metrics("shop", tables, clock=clock, monotonic=clock)
+    metrics = Metrics("shop", tables, clock=clock)
     last = tables[-1].source
     metrics.observe(applied(1, changes={(Route(last, last), Operation.INSERT): 3}))
     metrics.observe(received(1, changes={(TableName("x", "unheard_of"), Operation.INSERT): 1}))

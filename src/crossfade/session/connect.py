@@ -163,7 +163,9 @@ def connect_fault(error: psycopg.Error, *, endpoint: str, text: str) -> Fault:
         return from_sqlstate(sqlstate, where=place)
     first = message.strip().splitlines()[-1] if message.strip() else "no reason given"
     return Unreachable(
-        f"Cannot connect: {first}", where=place, do="Check that the server runs and that the network lets us through."
+        f"Cannot connect: {first if first.endswith(('.', '?')) else f'{first}.'}",
+        where=place,
+        do="Check that the server runs and that the network lets us through.",
     )
 
 

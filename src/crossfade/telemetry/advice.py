@@ -6,10 +6,12 @@ document came from. The invariant: every step names a command or a place to look
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
 from crossfade.telemetry.document import AlertEntry, PositionsEntry, SlotEntry, StatusDocument
+from crossfade.telemetry.notices import runbook
 
 # Past half of what the server allows the slot to retain, somebody should look, past four fifths at once. Where nothing
 # limits it, the disk does, and this much deserves a look. The shipped alert rules use the same numbers.
@@ -74,6 +76,8 @@ def next_steps(document: StatusDocument) -> list[str]:
             "Let crossfade catch up (or raise max_slot_wal_keep_size and the space for WAL on the source) before the "
             "slot is lost or the disk is full."
         )
+    if document["alerts"]:
+        steps.append(_read_on(document["alerts"]))
     if document["daemon"] is None:
         if document["leader"]:
             steps.append("A daemon leads, on another host or without HTTP; this is what it last wrote to the target.")
@@ -92,6 +96,14 @@ def next_steps(document: StatusDocument) -> list[str]:
     elif error is None and document["paused"] is None:
         steps.extend(_by_phase(document))
     return steps
+
+
+def _read_on(alerts: Sequence[AlertEntry]) -> str:
+    """One sentence with the pages that say what to look at, the worst alert's first."""
+    ordered = sorted(alerts, key=lambda alert: alert["level"] != "error")
+    pages = dict.fromkeys(runbook(alert["name"]) for alert in ordered)
+    names = ", ".join(dict.fromkeys(alert["name"] for alert in ordered))
+    return f"See to what the alerts say ({names}); what to look at, and what to do: {', '.join(pages)}."
 
 
 def _is_gone(slot: SlotEntry, positions: PositionsEntry) -> bool:
@@ -132,6 +144,8 @@ def _by_phase(document: StatusDocument) -> list[str]:
             lag = document["lag_seconds"]
             if lag is None or lag > _CAUGHT_UP_SECONDS:
                 return ["Wait until lag is gone: `crossfade wait --for caught-up`."]
+            if document["alerts"]:
+                return []
             return ["Caught up. Leave it running; `crossfade status --fail-if-lag-above 5s` tells a script."]
         case _:
             return []

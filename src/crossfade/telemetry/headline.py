@@ -126,7 +126,7 @@ def _by_phase(document: StatusDocument) -> tuple[str, str]:
             if seconds <= _FOLLOWING_SECONDS:
                 return OK, f"Streaming: the target is {duration(seconds)} behind the source."
             level = WARNING if seconds > _LAG_WARNING_SECONDS else WORKING
-            return level, f"Streaming, but the target is {behind} behind the source."
+            return level, f"Streaming: the target is {behind} behind the source."
         case "complete":
             return OK, "Complete."
         case phase:

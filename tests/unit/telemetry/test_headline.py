@@ -49,7 +49,7 @@ def test_all_is_well(book: StatusBook) -> None:
     ("lag", "level", "words"),
     [
         (0.3, "ok", "the target is 0.3 s behind"),
-        (12.0, "working", "but the target is 12.0 s (2.0 KiB) behind"),
+        (12.0, "working", ": the target is 12.0 s (2.0 KiB) behind"),
         (3700.0, "warning", "1 h 1 min"),
         (None, "working", "not known yet"),
     ],

@@ -230,6 +230,19 @@ def test_next_steps_fit_the_moment(book: StatusBook) -> None:
     assert "standby" in book.document()["next_steps"][-1]
 
 
+def test_an_alert_names_the_page_that_helps(book: StatusBook) -> None:
+    book.observe(LeaderChanged(True))
+    book.observe(PhaseChanged(Phase.STREAMING))
+    book.observe(LagMeasured(0.0, 0))
+    book.observe(Note("copy_yields", "It gave way.", "warning", alert=True))
+    book.observe(Note("apply_blocked", "It waits for a lock.", "error", alert=True))
+    (step,) = book.document()["next_steps"]
+    assert step == (
+        "See to what the alerts say (apply_blocked, copy_yields); what to look at, and what to do:"
+        " docs/runbooks/CrossfadeStalled.md, docs/operations.md#what-the-messages-mean."
+    )
+
+
 def test_a_copy_that_stands_still_has_no_end_in_sight(book: StatusBook, clock: Clock) -> None:
     book.observe(copied("running", 0, estimated=10**9))
     clock.advance(10)

@@ -43,6 +43,25 @@ def split(block: bytearray, at: int, stop: int, into: list[bytes]) -> int:
     return at
 
 
+def pass_over(block: bytearray, at: int, stop: int) -> tuple[int, int]:
+    """Pass over the CopyData messages from `at` on, for who hands them on as they are: where the first message begins
+    that is none or whose header is not there, and how many were passed. The last may end past `stop`, which is how far
+    the block is filled; `at` is the beginning of a message.
+    """
+    data = block
+    count = 0
+    last = stop - 5
+    while at <= last:
+        if data[at] != 100:  # d
+            break
+        size = data[at + 1] << 24 | data[at + 2] << 16 | data[at + 3] << 8 | data[at + 4]
+        if size < 4:
+            break
+        at += 1 + size
+        count += 1
+    return at, count
+
+
 def head(block: bytes | bytearray, at: int) -> tuple[int, int]:
     """The type of the message whose header is at `at`, and its length on the wire, all of it.
 

@@ -6,10 +6,7 @@ the exact path or from what the source held; nothing here is a switch of the dae
 
 from __future__ import annotations
 
-import importlib.util
-import sys
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -19,12 +16,12 @@ from crossfade import statements
 from crossfade.lsn import Lsn
 from crossfade.target import apply, arrays, gather, replay, sets
 from crossfade.target.progress import Position
-from crossfade.wire import fold as hot
 from crossfade.wire.batch import Batch
 from crossfade.wire.idstate import IdState
 from tests.histories.agreement import EVERYTHING, agree, assert_end, hunt
 from tests.histories.stand import Stand, Way, stand
 from tests.histories.stories import Step, tell
+from tests.hot import from_source
 from tests.servers.clusters import Pairs, Versions
 from tests.servers.databases import make_roles
 
@@ -41,13 +38,7 @@ def targets(postgres: Versions, _pairs: Pairs) -> Iterator[Stand]:
 
 def python_fold(patch: Patch) -> ModuleType:
     """The fold from its Python source, in place of the compiled one, whose methods nobody can replace."""
-    name = "tests.python_fold"
-    spec = importlib.util.spec_from_file_location(name, Path(str(hot.__file__)).parent / "fold.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    patch.setitem(sys.modules, name, module)
-    spec.loader.exec_module(module)
+    module = from_source("wire.fold")
     patch.setattr(gather, "TableFold", module.TableFold)
     patch.setattr(gather, "fold", module.fold)
     return module

@@ -2,29 +2,18 @@
 
 from __future__ import annotations
 
-import importlib.util
-from pathlib import Path
 from types import ModuleType
 
 import pytest
 
-from crossfade import copydata, native
 from crossfade.copydata import HEADER, fields, head
 from crossfade.faults import ProtocolViolation
+from tests.hot import in_form
 
 
 @pytest.fixture(params=["python", "compiled"])
 def hot(request: pytest.FixtureRequest) -> ModuleType:
-    if request.param == "compiled":
-        if not native.forms()["crossfade.copydata"]:
-            pytest.skip("copydata is not compiled here")
-        return copydata
-    spec = importlib.util.spec_from_file_location("uncompiled_copydata", Path(native.__file__).parent / "copydata.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return in_form(request.param, "copydata")
 
 
 def message(tag: bytes, payload: bytes = b"") -> bytes:
@@ -59,6 +48,19 @@ def test_what_is_no_copydata_is_left_to_the_caller(hot: ModuleType, other: bytes
     block = bytearray(STREAM + other + STREAM)
     assert hot.split(block, 0, len(block), rows) == len(STREAM)
     assert rows == ROWS
+
+
+@pytest.mark.parametrize("cut", range(len(STREAM)))
+def test_messages_are_passed_over_up_to_a_header_that_is_not_there(hot: ModuleType, cut: int) -> None:
+    """The last may end past what has come; with the rest of the block the count is that of all."""
+    at, count = hot.pass_over(bytearray(STREAM), 0, cut)
+    assert at + HEADER > cut
+    assert hot.pass_over(bytearray(STREAM), at, len(STREAM)) == (len(STREAM), len(ROWS) - count)
+
+
+@pytest.mark.parametrize("other", [message(b"N", b"notice"), b"d\0\0\0\3"])
+def test_what_is_no_copydata_is_not_passed_over(hot: ModuleType, other: bytes) -> None:
+    assert hot.pass_over(bytearray(STREAM + other), 0, len(STREAM + other)) == (len(STREAM), len(ROWS))
 
 
 def test_a_message_says_its_type_and_size() -> None:

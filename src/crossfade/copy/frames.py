@@ -10,16 +10,13 @@ Operations", "Asynchronous Operations").
 
 from __future__ import annotations
 
-import struct
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
-from crossfade.copydata import HEADER, fields, head, split
+from crossfade.copydata import HEADER, fields, head, pass_over, split
 from crossfade.faults import ProtocolViolation
 
-_DATA: Final = ord("d")
-_HEADER: Final = struct.Struct(">BI").unpack_from
 # Sent at any time, and nothing of ours: NoticeResponse, ParameterStatus, NotificationResponse.
 _ASIDE: Final = frozenset(b"NSA")
 _STARTED: Final = ord("H")
@@ -51,23 +48,20 @@ class Walk:
             begins = at = min(self.owed, stop)
             self.owed -= at
             made.append((0, at))
-        at, seen = begins, 0
-        last = stop - HEADER
-        while at <= last:
-            tag, size = _HEADER(block, at)
-            if tag == _DATA:
-                at += 1 + size
-                seen += 1
-                continue
+        at = begins
+        while True:
+            at, passed = pass_over(block, at, stop)
+            self.messages += passed
+            if at + HEADER > stop:
+                break
+            tag, size = head(block, at)
             if at > begins:
                 made.append((begins, at))
-            if at + 1 + size > stop:
-                begins = at
-                break
-            self._hear(tag, bytes(block[at + HEADER : at + 1 + size]))
-            at += 1 + size
             begins = at
-        self.messages += seen
+            if at + size > stop:
+                break
+            self._hear(tag, bytes(block[at + HEADER : at + size]))
+            begins = at = at + size
         if at > stop:
             self.owed = at - stop
             at = stop

@@ -21,8 +21,8 @@ from psycopg import generators, pq
 
 from crossfade.copy.frames import Walk
 from crossfade.copydata import HEADER, head
-from crossfade.faults import ProtocolViolation, Transient, from_sqlstate
-from crossfade.session.connect import Connection, result_fault
+from crossfade.faults import ProtocolViolation, Transient
+from crossfade.session.connect import Connection, message_fault, result_fault
 from crossfade.session.plain import ready, second
 
 BLOCK: Final = 256 * 1024  # what is read at once; a target that is busy lets the kernel gather as much again
@@ -133,16 +133,8 @@ class Outlet:
         """Raise what the server reported; its text stays out (promise 6)."""
         if not fits:
             raise ProtocolViolation("A message larger than any that belongs into a COPY.", tag=chr(self._kept[0]))
-        error = self._walk.error
-        if error:
-            table = f"{error.get('s', '')}.{error['t']}" if "t" in error else ""
-            raise from_sqlstate(
-                error.get("C", ""),
-                where=self._where,
-                constraint=error.get("n", ""),
-                column=error.get("c", ""),
-                relation=table,
-            )
+        if self._walk.error:
+            raise message_fault(self._walk.error, where=self._where)
 
 
 class Inlet:

@@ -215,3 +215,14 @@ def result_fault(result: pq.abc.PGresult, *, where: str) -> Fault:
         column=field(pq.DiagnosticField.COLUMN_NAME),
         relation=f"{field(pq.DiagnosticField.SCHEMA_NAME)}.{table}" if table else "",
     )
+
+
+def message_fault(said: Mapping[str, str], *, where: str) -> Fault:
+    """The same for the fields of an ErrorResponse by their letter, as `copydata.fields` gives them."""
+    return from_sqlstate(
+        said.get("C", ""),
+        where=where,
+        constraint=said.get("n", ""),
+        column=said.get("c", ""),
+        relation=f"{said.get('s', '')}.{said['t']}" if "t" in said else "",
+    )

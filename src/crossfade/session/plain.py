@@ -22,8 +22,8 @@ from typing import Final
 from psycopg import pq
 
 from crossfade.copydata import HEADER, fields, head, split
-from crossfade.faults import ProtocolViolation, Transient, from_sqlstate
-from crossfade.session.connect import Connection
+from crossfade.faults import ProtocolViolation, Transient
+from crossfade.session.connect import Connection, message_fault
 from crossfade.session.drain import Wakeup
 
 BLOCK: Final = 256 * 1024
@@ -229,15 +229,7 @@ class PlainDrain(Wakeup):
     def _hear(self, tag: int, payload: bytes) -> None:
         """Whatever is not CopyData."""
         if tag == _ERROR:
-            said = fields(payload)
-            relation = f"{said.get('s', '')}.{said['t']}" if "t" in said else ""
-            raise from_sqlstate(
-                said.get("C", ""),
-                where=self._where,
-                constraint=said.get("n", ""),
-                column=said.get("c", ""),
-                relation=relation,
-            )
+            raise message_fault(fields(payload), where=self._where)
         if tag == _NOTICE:
             said = fields(payload)
             self._noticed(said.get("V", ""), said.get("C", ""))

@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import importlib.util
 from collections.abc import Callable
-from pathlib import Path
-from types import ModuleType
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from crossfade import native
-from crossfade.pgoutput import rows as imported
 from crossfade.pgoutput.rows import FRAME_OVERHEAD
+from tests.hot import in_form
 from tests.unit.pgoutput import encoder
 
 ROWS = {
@@ -35,21 +31,9 @@ OTHERS = [
 TakeRows = Callable[[list[bytes], int, int, dict[bytes, int]], tuple[int, int]]
 
 
-def uncompiled() -> ModuleType:
-    path = Path(native.__file__).parent / "pgoutput/rows.py"
-    spec = importlib.util.spec_from_file_location("uncompiled_rows", path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
 @pytest.fixture(params=["python", "compiled"], scope="module")
 def take_rows(request: pytest.FixtureRequest) -> TakeRows:
-    if request.param == "compiled" and not native.forms()["crossfade.pgoutput.rows"]:
-        pytest.skip("rows is not compiled here")
-    found: TakeRows = (imported if request.param == "compiled" else uncompiled()).take_rows
+    found: TakeRows = in_form(request.param, "pgoutput.rows").take_rows
     return found
 
 

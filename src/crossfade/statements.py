@@ -157,6 +157,14 @@ def delete(plan: TablePlan) -> bytes:
     return _text(sql.SQL("DELETE FROM {} WHERE {}").format(table(plan.target), _one_row(plan, 1)))
 
 
+def guarded(text: bytes) -> bytes | None:
+    """The same change, refused by the server (division by zero) unless it is of exactly one row; None for what is not
+    a plain INSERT, UPDATE or DELETE. For who sends COMMIT behind it without having seen the row count."""
+    if not text.startswith((b"INSERT ", b"UPDATE ", b"DELETE ")):
+        return None
+    return b"WITH done AS (" + text + b" RETURNING 1) SELECT 1 / (count(*) = 1)::int4 FROM done"
+
+
 def truncate(names: Iterable[TableName]) -> sql.Composed:
     """Empty the tables together, so that foreign keys among them do not matter."""
     return sql.SQL("TRUNCATE TABLE {}").format(sql.SQL(", ").join(table(name) for name in names))

@@ -214,6 +214,7 @@ class Side:
             pipe,
             ids=ids,
             replica_role=replica_role,
+            at_once=way.apply == "fast",
             durable=lambda position: outcome.acknowledged.append(int(position)),
             idle_persisted=lambda position: None,
             listener=listen,

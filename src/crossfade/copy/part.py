@@ -258,11 +258,14 @@ class PartCopy:
         if results[0].status != pq.ExecStatus.COPY_OUT:
             raise result_fault(results[0], where=where)
         drain = Drain(source, where=where)
-        while not drain.is_finished:
-            await self._send(drain.take(_BLOCK_BYTES, _BLOCK_ROWS))
-            await self._pause()
-            if not drain.is_finished and not drain.holds_more:
-                await drain.wait(0.5)
+        try:
+            while not drain.is_finished:
+                await self._send(drain.take(_BLOCK_BYTES, _BLOCK_ROWS))
+                await self._pause()
+                if not drain.is_finished and not drain.holds_more:
+                    await drain.wait(0.5)
+        finally:
+            drain.close()  # the connection is used on
         # In binary the last message is no row (sql-copy, "Binary Format").
         return self.rows - (self._passage.form is Form.BINARY)
 

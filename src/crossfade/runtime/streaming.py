@@ -147,6 +147,7 @@ class Streaming:
             pipe,
             ids=ids,
             replica_role=self._replica_role,
+            at_once=settings.apply == "fast",
             durable=made_durable,
             idle_persisted=idle_persisted,
             listener=self._listener,

@@ -28,11 +28,17 @@ _MESSAGES: Final = 2000
 
 
 class Wakeup:
-    """Waiting for a socket, in one task: until it is readable, a tick has passed, or somebody kicks."""
+    """Waiting for a socket, in one task: until it is readable, a tick has passed, or somebody kicks.
+
+    The event loop keeps looking at the socket, and a timer keeps running, from one wait to the next: to begin and end
+    both for each of many small messages costs more than to read them. A wait may therefore end early, for nothing.
+    """
 
     def __init__(self, descriptor: int) -> None:
         self._descriptor = descriptor
         self._woken = asyncio.Event()
+        self._is_watched = False
+        self._timer: asyncio.TimerHandle | None = None
         self._gathers = 1
 
     def kick(self) -> None:
@@ -47,16 +53,38 @@ class Wakeup:
             await asyncio.sleep(0)
             return
         loop = asyncio.get_running_loop()
-        timer = loop.call_later(tick, self._woken.set)
-        if reading:
-            loop.add_reader(self._descriptor, self._woken.set)
+        if self._timer is None or self._timer.when() > loop.time() + tick:
+            self._end_timer()
+            self._timer = loop.call_later(tick, self._ring)
+        if reading is not self._is_watched:
+            self._watch(reading)
         try:
             await self._woken.wait()
         finally:
             self._woken.clear()
-            timer.cancel()
-            if reading:
-                loop.remove_reader(self._descriptor)
+
+    def _ring(self) -> None:
+        self._timer = None
+        self._woken.set()
+
+    def _end_timer(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _watch(self, reading: bool) -> None:
+        loop = asyncio.get_running_loop()
+        if reading:
+            loop.add_reader(self._descriptor, self._woken.set)
+        else:
+            loop.remove_reader(self._descriptor)
+        self._is_watched = reading
+
+    def rest(self) -> None:
+        """Nobody waits any more, or another waits for the same descriptor: before it is closed, at the latest."""
+        self._end_timer()
+        if self._is_watched:
+            self._watch(False)
 
     def gather(self, most: int) -> None:
         """Let `most` bytes arrive before a wait ends by itself; 1 is at once. Kernels that cannot, do not."""
@@ -87,6 +115,7 @@ class Drain(Wakeup):
 
     def close(self) -> None:
         """Nothing is held besides the connection, which is its owner's."""
+        self.rest()
 
     async def start(self, command: str) -> None:
         """Send the command and wait until the server streams. Raises its refusal as a Fault."""
@@ -105,7 +134,7 @@ class Drain(Wakeup):
         """One CopyData message. Raises Transient when the connection is gone."""
         try:
             self._pgconn.put_copy_data(payload)
-            await flush(self._connection)
+            await self._flush()
         except psycopg.OperationalError:
             raise Transient("The connection was lost.", where=self._where) from None
 
@@ -113,9 +142,15 @@ class Drain(Wakeup):
         """Say that we are done; the server answers in its own time."""
         try:
             self._pgconn.put_copy_end()
-            await flush(self._connection)
+            await self._flush()
         except psycopg.OperationalError:
             raise Transient("The connection was lost.", where=self._where) from None
+
+    async def _flush(self) -> None:
+        """Hand everything to the kernel; only when that has no room, the loop must look at the socket for `flush`."""
+        if self._pgconn.flush():
+            self.rest()
+            await flush(self._connection)
 
     def _consume(self) -> None:
         try:

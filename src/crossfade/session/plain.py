@@ -120,6 +120,7 @@ class PlainDrain(Wakeup):
 
     def close(self) -> None:
         """Let go of the second descriptor; the connection is its owner's to close."""
+        self.rest()
         self._socket.close()
 
     async def start(self, command: str) -> None:

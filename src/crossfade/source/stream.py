@@ -10,6 +10,7 @@ PostgreSQL: protocol-replication ("START_REPLICATION"), protocol-logical-replica
 from __future__ import annotations
 
 import contextlib
+import math
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -36,6 +37,7 @@ _PERSIST_EVERY: Final = 10.0
 # (A11). Not more than the pipe has room for.
 _BYTES: Final = 1024 * 1024
 _ACK_EVERY: Final = 0.25
+_TELL_EVERY: Final = 0.05
 # While a stream flows faster than this (bytes a second), a wake-up waits for so many bytes or so many seconds: one for
 # each message costs us and the walsender more than the messages do. Below it nothing ever waits.
 _FLOWS: Final = 2_000_000
@@ -88,6 +90,8 @@ class StreamReader:
         self._persist_now = False
         self._offered = start
         self._flow = _Flow()
+        self._untold_bytes = self._untold_keepalives = 0
+        self._told_at = 0.0
         self.heard_at = time.monotonic()
         self.is_listening = False  # not while paused, ending, or waiting for the target
 
@@ -105,6 +109,7 @@ class StreamReader:
         try:
             await self._stream()
         finally:
+            self._tell(math.inf)
             self._drain.close()
 
     async def _stream(self) -> None:
@@ -125,6 +130,7 @@ class StreamReader:
             if reads:
                 self._read()
             await self._answer()
+            self._tell(time.monotonic())
             flows = reads and self._flow.is_fast(time.monotonic())
             self._drain.gather(_GATHER_BYTES if flows else 1)
             await self._drain.wait(_GATHER_SECONDS if flows else self._tick(), reading=reads)
@@ -182,13 +188,25 @@ class StreamReader:
         if frames:
             received = sum(map(len, frames))
             self._flow.saw(received)
-            self._listener(
-                Received(
-                    received, keepalives, self._counted(), self._assembler.transactions_skipped, self._ledger.received
-                )
+            self._untold_bytes += received
+            self._untold_keepalives += keepalives
+
+    def _tell(self, now: float) -> None:
+        """What was received, every now and then: for each of many small messages it costs as much as their rows."""
+        if not self._untold_bytes or now - self._told_at < _TELL_EVERY:
+            return
+        self._told_at = now
+        self._listener(
+            Received(
+                self._untold_bytes,
+                self._untold_keepalives,
+                self._counted(),
+                self._assembler.transactions_skipped,
+                self._ledger.received,
             )
-            self._assembler.transactions_skipped = 0
-            self._listener(PipeLevel(self._pipe.changes, self._pipe.held, self._pipe.limit_bytes))
+        )
+        self._untold_bytes = self._untold_keepalives = self._assembler.transactions_skipped = 0
+        self._listener(PipeLevel(self._pipe.changes, self._pipe.held, self._pipe.limit_bytes))
 
     def _keepalive(self, message: Keepalive) -> None:
         self._ledger.heard(message.wal_end, mid_transaction=self._assembler.is_mid_transaction)
@@ -268,7 +286,7 @@ class StreamReader:
     # answering -----------------------------------------------------------------------------------------------------
 
     def _tick(self) -> float:
-        return min(self._status_interval / 2, 1.0)
+        return _TELL_EVERY if self._untold_bytes else min(self._status_interval / 2, 1.0)
 
     async def _answer(self) -> None:
         now = time.monotonic()

@@ -16,7 +16,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from datetime import datetime
 from typing import Final
 
@@ -70,7 +71,8 @@ class Applier:
 
     `gatherer` runs as a task of its own beside `run`; `pipe` is told what has been let go of. `source_now` is the
     source's clock now (unix seconds), by the last sample; `sample_passed` the time of the newest sample a position has
-    passed. `replica_role` says that we may set session_replication_role.
+    passed. `replica_role` says that we may set session_replication_role; `at_once` that a small transaction goes with
+    its COMMIT in one round trip, the server comparing the row counts.
     """
 
     def __init__(
@@ -84,6 +86,7 @@ class Applier:
         *,
         ids: Mapping[str, IdState],
         replica_role: bool,
+        at_once: bool,
         durable: MadeDurable,
         idle_persisted: IdlePersisted,
         listener: Listener,
@@ -99,6 +102,7 @@ class Applier:
         self._pipe = pipe
         self._ids = ids
         self._replica_role = replica_role
+        self._at_once = at_once
         self._durable = durable
         self._idle_persisted = idle_persisted
         self._listener = listener
@@ -387,21 +391,24 @@ class Applier:
     async def _move(self, end: Lsn) -> None:
         """What is left to write with the position, then COMMIT. After an error here nobody knows the outcome: the next
         start reads it back (A18)."""
-        moved = await self._replayer.finish(self._position.move(end, sample_passed_at=self._sample_passed(end)))
-        self._position.check(moved)
-        failpoints.reached("before_commit")
+        move = self._position.move(end, sample_passed_at=self._sample_passed(end))
+        with _outcome_unknown(end):
+            is_committed = self._at_once and await self._replayer.at_once(move)
+        if not is_committed:
+            self._position.check(await self._replayer.finish(move))
+            failpoints.reached("before_commit")
+            with _outcome_unknown(end):
+                await self._say_commit(end)
+        failpoints.reached("after_commit")
+        self._position.moved(end)
+
+    async def _say_commit(self, end: Lsn) -> None:
         try:
             (answer,) = await self._replayer.pipeline.results([_COMMIT])
         except StatementFailed as failed:
             raise result_fault(failed.result, where=f"target, committing up to end LSN {end}") from None
-        except Transient as fault:
-            fault.where = f"target, committing up to end LSN {end}"
-            fault.means = "Whether it was committed is read back at the next start; nothing is lost or repeated."
-            raise
         if answer.command_status != b"COMMIT":
             raise Transient("The server rolled back instead of committing.", where=f"target, end LSN {end}")
-        failpoints.reached("after_commit")
-        self._position.moved(end)
 
     async def _idle(self, position: Lsn) -> None:
         """Write a drained position before it is acknowledged: a source ahead of our record looks like a gap."""
@@ -421,6 +428,17 @@ class Applier:
             await self._replayer.rollback()
         except Transient:
             return
+
+
+@contextmanager
+def _outcome_unknown(end: Lsn) -> Iterator[None]:
+    """A COMMIT may be on its way: say so, should the connection be lost."""
+    try:
+        yield
+    except Transient as fault:
+        fault.where = f"target, committing up to end LSN {end}"
+        fault.means = "Whether it was committed is read back at the next start; nothing is lost or repeated."
+        raise
 
 
 # Levels of a large transaction: that of its slowest piece.

@@ -18,7 +18,7 @@ from psycopg.pq import TransactionStatus
 from crossfade import statements
 from crossfade.catalog import Route
 from crossfade.events import Operation
-from crossfade.faults import Fault, Refused, RowRefused
+from crossfade.faults import Fault, Refused, RowRefused, Transient
 from crossfade.lsn import Lsn
 from crossfade.mapping.plan import OnMissing, OnOrphan, OnTruncate, Plan, TablePlan
 from crossfade.pgoutput.assemble import Piece
@@ -39,6 +39,10 @@ from crossfade.wire.zones import Zone
 # Statements in one round trip: enough to hide the network, few enough to keep memory and a rerun small.
 _RUN: Final = 500
 _RUN_BYTES: Final = 4 * 1024 * 1024
+# After the server refused a transaction sent with its COMMIT, whose changes had to be sent again, so many are not.
+_UNGUARDED: Final = 100
+_AT_ONCE: Final = 24  # with more of them a round trip is less than what the guards cost the server
+_COMMIT: Final = Statement(b"COMMIT")
 
 
 @dataclass(slots=True)
@@ -97,6 +101,7 @@ class Replayer:
         self._opening: list[Statement] = []
         self._steps: list[_Step] = []
         self._size = 0
+        self._unguarded = 0  # transactions to come that are not tried at once
         self.remarks = Remarks()
         self.tally = Tally()
 
@@ -141,6 +146,55 @@ class Replayer:
         self.tally.ids_created += idmap.written(self._ids, entries, counts[:-1])
         self._count_ids()
         return counts[-1]
+
+    async def at_once(self, move: Statement) -> bool:
+        """Send what waits, `move` and COMMIT in a single round trip, the server comparing the row counts; True when it
+        committed. False when it refused, or what waits is not of that simple kind: then nothing has happened, and
+        `finish` and a COMMIT of its own will tell.
+
+        Raises Transient when the connection was lost: nobody knows the outcome then.
+        """
+        if self._unguarded:
+            self._unguarded -= 1
+            return False
+        batch = self._guarded(move)
+        if batch is None:
+            return False
+        try:
+            answers = await self.pipeline.results(batch)
+        except StatementFailed:
+            self._unguarded = _UNGUARDED
+            try:
+                await self._connection.execute("ROLLBACK")
+            except psycopg.Error as error:
+                raise server_fault(error, where="target, rolling back") from None
+            return False
+        if answers[-1].command_status != b"COMMIT":
+            raise Transient("The server rolled back instead of committing.", where="target")
+        for step in self._steps:
+            self.tally.changes[step.codec.plan.target, step.operation] += 1
+        self._opening, self._steps, self._size = [], [], 0
+        self._count_ids()
+        return True
+
+    def _guarded(self, move: Statement) -> list[Statement] | None:
+        """The whole transaction, each change under its guard; None where one cannot be, or more is to be written."""
+        if (
+            not self._opening
+            or not 0 < len(self._steps) <= _AT_ONCE
+            or any(state.has_writes for state in self._ids.values())
+        ):
+            return None
+        batch = list(self._opening)
+        is_binary = self._form is Form.BINARY
+        for step in self._steps:
+            text = self._texts.guarded(step.text)
+            if text is None or step.others or step.may_miss or step.codec.plan.applied_as_origin:
+                return None
+            batch.append(Statement(text, step.parameters, is_binary))
+        text = self._texts.guarded(move.text)
+        assert text is not None
+        return [*batch, Statement(text, move.parameters), _COMMIT]
 
     def _count_ids(self) -> None:
         self.tally.ids_known += self.remarks.ids_known
@@ -605,6 +659,15 @@ class _Texts:
 
     def __init__(self) -> None:
         self._known: dict[tuple[str, Route, tuple[int, ...]], bytes] = {}
+        self._guarded: dict[bytes, bytes | None] = {}
+
+    def guarded(self, text: bytes) -> bytes | None:
+        """See `statements.guarded`."""
+        if text not in self._guarded:
+            if len(self._guarded) >= self._MOST:
+                self._guarded.clear()
+            self._guarded[text] = statements.guarded(text)
+        return self._guarded[text]
 
     def insert(self, plan: TablePlan) -> bytes:
         return self._get(("insert", plan.route, ()), lambda: statements.insert(plan))

@@ -119,6 +119,11 @@ class IdState:
         self._unwritten: list[Write] = []
         self._stale: set[bytes] = set()  # keys of unwritten entries: what the table says of them is out of date
 
+    @property
+    def has_writes(self) -> bool:
+        """There is something that the map's table does not hold yet."""
+        return bool(self._unwritten)
+
     def begin_transaction(self) -> None:
         """A source transaction begins: whatever cascades the one before had are over (rule 4)."""
         self._aliases.clear()

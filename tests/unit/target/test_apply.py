@@ -41,7 +41,9 @@ class Script:
     """Every part the applier talks to. `said` is the dialogue; each level takes its answers from a list, and agrees
     when there are no more."""
 
-    def __init__(self, *items: Ready, replica_role: bool = True, **answers: Sequence[Answer]) -> None:
+    def __init__(
+        self, *items: Ready, replica_role: bool = True, at_once: Sequence[bool] = (), **answers: Sequence[Answer]
+    ) -> None:
         self.said: list[str] = []
         self.told: list[Applied] = []
         self.durable: list[int] = []
@@ -51,6 +53,8 @@ class Script:
         self._items = [*items, EndOfStream()]
         self._answers: dict[str, Iterator[Answer]] = {level: iter(given) for level, given in answers.items()}
         self._replica_role = replica_role
+        self._at_once = bool(at_once)
+        self._commits = iter(at_once)
         self.tally = Tally()
         self.remarks = SimpleNamespace(orphans={})
         self.pipeline = self
@@ -108,6 +112,10 @@ class Script:
     async def finish(self, last: Lsn) -> int:
         return 1
 
+    async def at_once(self, move: Lsn) -> bool:
+        self.answer("at once")
+        return next(self._commits)
+
     # the replayer
     def opening(self) -> list[Any]:
         return []
@@ -154,6 +162,7 @@ class Script:
             cast(Any, SimpleNamespace(released=self._release)),
             ids={"user": script},
             replica_role=self._replica_role,
+            at_once=self._at_once,
             durable=lambda position: self.durable.append(int(position)),
             idle_persisted=lambda position: self.said.append(f"idle {int(position)}"),
             listener=self._listen,
@@ -185,8 +194,8 @@ class Script:
 
 _SETS = ("tables", "derive", "identify", "look_first")
 _REPLAYER = (
-    "opening", "begin", "settle", "settle_orphans", "write_ids", "committed", "rollback", "finish", "tally", "remarks",
-    "pipeline",
+    "opening", "begin", "settle", "settle_orphans", "write_ids", "committed", "rollback", "finish", "at_once",
+    "tally", "remarks", "pipeline",
 )  # fmt: skip
 
 
@@ -276,6 +285,28 @@ def test_A18_H4_what_passes_by_itself_climbs(at: str) -> None:
     assert not any(line.startswith("exact") for line in script.said)
     assert script.durable == []
     assert script.released == 2
+
+
+def test_what_went_with_its_commit_needs_no_other() -> None:
+    script = Script(batch(1, 2, reason="small"), batch(3, reason="small"), at_once=[True, True])
+    assert script.run() == ["begin", "exact 1,2", "at once", "begin", "exact 3", "at once"]
+    assert script.durable == [208, 308]
+    assert script.end_lsn == 308
+
+
+def test_what_the_server_refused_at_once_is_finished_and_committed_as_ever() -> None:
+    script = Script(batch(1, reason="small"), at_once=[False])
+    assert script.run() == ["begin", "exact 1", "at once", "COMMIT"]
+    assert script.durable == [108]
+
+
+def test_A18_a_commit_that_went_along_and_was_not_answered_is_read_back() -> None:
+    script = Script(batch(1, reason="small"), at_once=[True], **{"at once": [LOST]})
+    with pytest.raises(Transient) as lost:
+        script.run()
+    assert (script.said[-1], script.durable) == ("rollback", [])
+    assert "committing up to end LSN 0/6C" in lost.value.where
+    assert "read back" in lost.value.means
 
 
 def test_a_bad_transaction_stands_alone_and_the_good_ones_are_durable() -> None:

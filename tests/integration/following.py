@@ -17,11 +17,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import pytest
 from psycopg import sql
 
-from tests.servers.clusters import Pair
+from tests.servers.clusters import Pair, Pairs, Versions
 from tests.servers.daemon import Daemon, Workspace
-from tests.servers.databases import Databases, Query, fresh
+from tests.servers.databases import Databases, Query, fresh, make_roles
 
 # What `crossfade resume` writes; starting a process for it takes longer than all the rest.
 RESUME = "INSERT INTO crossfade.control (workflow, command, requested_by) VALUES ('shop', 'resume', 'a test')"
@@ -225,3 +226,34 @@ def shared(
             followed.stop()
         finally:
             workspace.close()
+
+
+def in_both_roles(
+    name: str, mapping: str, *, source: str, target: str, rows: str, append: Sequence[str] = ()
+) -> Callable[..., Iterator[Followed]]:
+    """A module's fixture: `shared` with replica role and then without, every batch folded however small it is."""
+
+    @pytest.fixture(scope="module", params=[True, False], ids=["replica", "origin"])
+    def followed(
+        request: pytest.FixtureRequest, postgres: Versions, _pairs: Pairs, tmp_path_factory: pytest.TempPathFactory
+    ) -> Iterator[Followed]:
+        with shared(
+            _pairs.get(postgres, prepare=make_roles),
+            tmp_path_factory.mktemp(name),
+            mapping,
+            replica_role=request.param,
+            source=source,
+            target=target,
+            rows=rows,
+            append=append,
+            env={"CROSSFADE_FAILPOINTS": "fold_few"},
+        ) as found:
+            yield found
+
+    return followed
+
+
+def assert_same(followed: Followed, queries: Mapping[str, tuple[str, str]]) -> None:
+    """Each pair of queries, of the target and of the source, says the same."""
+    for name, (target, source) in queries.items():
+        assert followed.target(target) == followed.source(source), name

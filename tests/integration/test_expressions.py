@@ -6,16 +6,13 @@ One daemon for each kind of role; every case has rows of its own. What `check` r
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 
 import pytest
 
 from crossfade.preflight.examine import Examined
 from tests.integration.checking import examined
-from tests.integration.following import Followed, follow, prepared, shared
-from tests.servers.clusters import Pairs, Versions
+from tests.integration.following import Followed, assert_same, follow, in_both_roles, prepared
 from tests.servers.daemon import Workspace
-from tests.servers.databases import make_roles
 
 SOURCE = """
 CREATE TYPE mood AS ENUM ('fine', 'bad');
@@ -73,16 +70,7 @@ INSERT INTO parts SELECT n, n % 20, 'x' FROM generate_series(1, 200) n;
 """
 
 
-@pytest.fixture(scope="module", params=[True, False], ids=["replica", "origin"])
-def followed(
-    request: pytest.FixtureRequest, postgres: Versions, _pairs: Pairs, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Followed]:
-    servers = _pairs.get(postgres, prepare=make_roles)
-    with shared(
-        servers, tmp_path_factory.mktemp("sql"), MAPPING, replica_role=request.param, source=SOURCE, target=TARGET,
-        rows=ROWS, env={"CROSSFADE_FAILPOINTS": "fold_few"},
-    ) as found:  # fmt: skip
-        yield found
+followed = in_both_roles("sql", MAPPING, source=SOURCE, target=TARGET, rows=ROWS)
 
 
 def assert_alike(followed: Followed) -> None:
@@ -107,8 +95,7 @@ def assert_alike(followed: Followed) -> None:
         ),
         "small_parts": ("TABLE small_parts ORDER BY 1", "SELECT id, n FROM parts WHERE n < 10 ORDER BY 1"),
     }  # fmt: skip
-    for name, (target, source) in queries.items():
-        assert followed.target(target) == followed.source(source), name
+    assert_same(followed, queries)
 
 
 CHANGES = {

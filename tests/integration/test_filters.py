@@ -6,14 +6,10 @@ the source's names and types.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import pytest
 
-from tests.integration.following import Followed, follow, shared
-from tests.servers.clusters import Pairs, Versions
+from tests.integration.following import Followed, assert_same, follow, in_both_roles
 from tests.servers.daemon import Workspace
-from tests.servers.databases import make_roles
 
 SOURCE = """
 CREATE TYPE mood AS ENUM ('fine', 'bad');
@@ -61,16 +57,7 @@ INSERT INTO loose SELECT n % 6, n % 2 FROM generate_series(1, 30) n;
 """
 
 
-@pytest.fixture(scope="module", params=[True, False], ids=["replica", "origin"])
-def followed(
-    request: pytest.FixtureRequest, postgres: Versions, _pairs: Pairs, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Followed]:
-    servers = _pairs.get(postgres, prepare=make_roles)
-    with shared(
-        servers, tmp_path_factory.mktemp("filters"), MAPPING, replica_role=request.param, source=SOURCE, target=TARGET,
-        rows=ROWS, append=['"public"."log"'], env={"CROSSFADE_FAILPOINTS": "fold_few"},
-    ) as found:  # fmt: skip
-        yield found
+followed = in_both_roles("filters", MAPPING, source=SOURCE, target=TARGET, rows=ROWS, append=['"public"."log"'])
 
 
 def assert_alike(followed: Followed) -> None:
@@ -95,8 +82,7 @@ def assert_alike(followed: Followed) -> None:
         "log": ("TABLE log ORDER BY 1, 2", "SELECT * FROM log WHERE level >= 3 ORDER BY 1, 2"),
         "loose": ("TABLE loose ORDER BY 1, 2", "SELECT * FROM loose WHERE a % 2 = 1 ORDER BY 1, 2"),
     }
-    for name, (target, source) in queries.items():
-        assert followed.target(target) == followed.source(source), name
+    assert_same(followed, queries)
 
 
 CHANGES = {

@@ -6,14 +6,10 @@ where it is enforced, a new row must come to the part referred to first, and lea
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import pytest
 
-from tests.integration.following import Followed, follow, shared
-from tests.servers.clusters import Pairs, Versions
+from tests.integration.following import Followed, assert_same, follow, in_both_roles
 from tests.servers.daemon import Workspace
-from tests.servers.databases import make_roles
 
 SOURCE = """
 CREATE TABLE users (id int PRIMARY KEY, name text, bio text, theme text, password text);
@@ -61,16 +57,7 @@ INSERT INTO emptied SELECT n, n, n FROM generate_series(1, 5) n;
 """
 
 
-@pytest.fixture(scope="module", params=[True, False], ids=["replica", "origin"])
-def followed(
-    request: pytest.FixtureRequest, postgres: Versions, _pairs: Pairs, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Followed]:
-    servers = _pairs.get(postgres, prepare=make_roles)
-    with shared(
-        servers, tmp_path_factory.mktemp("splits"), MAPPING, replica_role=request.param, source=SOURCE, target=TARGET,
-        rows=ROWS, append=['"public"."log"'], env={"CROSSFADE_FAILPOINTS": "fold_few"},
-    ) as found:  # fmt: skip
-        yield found
+followed = in_both_roles("splits", MAPPING, source=SOURCE, target=TARGET, rows=ROWS, append=['"public"."log"'])
 
 
 def assert_alike(followed: Followed) -> None:
@@ -91,8 +78,7 @@ def assert_alike(followed: Followed) -> None:
         "log": ("TABLE log ORDER BY 1", "SELECT line FROM log ORDER BY 1"),
         "details": ("TABLE details ORDER BY 1", "SELECT detail FROM log ORDER BY 1"),
     }  # fmt: skip
-    for name, (target, source) in queries.items():
-        assert followed.target(target) == followed.source(source), name
+    assert_same(followed, queries)
 
 
 CHANGES = {

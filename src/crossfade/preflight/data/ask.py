@@ -246,21 +246,32 @@ def _clause(kind: str, schema: str, table: str, name: str, *fields: Any) -> Clau
     )
 
 
-# Which functions an expression calls, only its node tree says: the server records no dependency on its own ones. A
-# volatile one could do anything on the source; one of the target's own would not be there, or be another.
-_CHECKS: Final = r"""
+def _portable(tree: str, catalog: str, oid: str) -> str:
+    """SQL that tells whether the source may evaluate an expression of the target: `tree` is its node tree's text, and
+    it belongs to the object `oid` of that catalog.
+
+    Which functions it calls, only the tree says: the server records no dependency on its own ones. A volatile one could
+    do anything on the source; one of the target's own would not be there, or be another.
+    """
+    return rf"""NOT EXISTS (SELECT FROM pg_catalog.regexp_matches({tree}, ':(?:op)?funcid (\d+)', 'g') AS f(id)
+                       JOIN pg_catalog.pg_proc p ON p.oid = f.id[1]::oid
+                       WHERE p.provolatile = 'v' OR p.pronamespace <> 'pg_catalog'::regnamespace)
+           AND NOT EXISTS (SELECT FROM pg_catalog.pg_depend d
+                           WHERE d.classid = 'pg_catalog.{catalog}'::regclass AND d.objid = {oid}
+                             AND d.refclassid IN ('pg_catalog.pg_type'::regclass, 'pg_catalog.pg_proc'::regclass,
+                                                  'pg_catalog.pg_operator'::regclass))"""
+
+
+_CHECKS: Final = (
+    r"""
     SELECT 'check', n.nspname::text, c.relname::text, k.conname::text,
            ARRAY[pg_catalog.pg_get_expr(k.conbin, k.conrelid)], NULL,
            ARRAY(SELECT a.attname::text FROM pg_catalog.pg_attribute a
                  WHERE a.attrelid = k.conrelid AND a.attnum = ANY (k.conkey)),
            k.conkey IS NOT NULL
-           AND NOT EXISTS (SELECT FROM pg_catalog.regexp_matches(k.conbin::text, ':(?:op)?funcid (\d+)', 'g') AS f(id)
-                           JOIN pg_catalog.pg_proc p ON p.oid = f.id[1]::oid
-                           WHERE p.provolatile = 'v' OR p.pronamespace <> 'pg_catalog'::regnamespace)
-           AND NOT EXISTS (SELECT FROM pg_catalog.pg_depend d
-                           WHERE d.classid = 'pg_catalog.pg_constraint'::regclass AND d.objid = k.oid
-                             AND d.refclassid IN ('pg_catalog.pg_type'::regclass, 'pg_catalog.pg_proc'::regclass,
-                                                  'pg_catalog.pg_operator'::regclass))
+           AND """
+    + _portable("k.conbin::text", "pg_constraint", "k.oid")
+    + r"""
     FROM pg_catalog.pg_constraint k
     JOIN pg_catalog.pg_class c ON c.oid = k.conrelid
     JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
@@ -268,8 +279,10 @@ _CHECKS: Final = r"""
       AND (pg_catalog.to_jsonb(k) ->> 'conenforced')::boolean IS NOT FALSE
     ORDER BY 2, 3, 4
     """
+)
 
-_INDEXES: Final = r"""
+_INDEXES: Final = (
+    r"""
     SELECT 'unique', n.nspname::text, c.relname::text, i.relname::text,
            ARRAY(SELECT pg_catalog.pg_get_indexdef(x.indexrelid, place.n, false)
                  FROM pg_catalog.generate_series(1, x.indnkeyatts) AS place(n) ORDER BY place.n),
@@ -278,15 +291,9 @@ _INDEXES: Final = r"""
                  JOIN pg_catalog.pg_attribute a ON a.attrelid = d.refobjid AND a.attnum = d.refobjsubid
                  WHERE d.classid = 'pg_catalog.pg_class'::regclass AND d.objid = x.indexrelid
                    AND d.refclassid = 'pg_catalog.pg_class'::regclass AND d.refobjid = x.indrelid),
-           NOT EXISTS (SELECT FROM pg_catalog.regexp_matches(
-                           coalesce(x.indexprs::text, '') || coalesce(x.indpred::text, ''),
-                           ':(?:op)?funcid (\d+)', 'g') AS f(id)
-                       JOIN pg_catalog.pg_proc p ON p.oid = f.id[1]::oid
-                       WHERE p.provolatile = 'v' OR p.pronamespace <> 'pg_catalog'::regnamespace)
-           AND NOT EXISTS (SELECT FROM pg_catalog.pg_depend d
-                           WHERE d.classid = 'pg_catalog.pg_class'::regclass AND d.objid = x.indexrelid
-                             AND d.refclassid IN ('pg_catalog.pg_type'::regclass, 'pg_catalog.pg_proc'::regclass,
-                                                  'pg_catalog.pg_operator'::regclass))
+           """
+    + _portable("coalesce(x.indexprs::text, '') || coalesce(x.indpred::text, '')", "pg_class", "x.indexrelid")
+    + r"""
     FROM pg_catalog.pg_index x
     JOIN pg_catalog.pg_class c ON c.oid = x.indrelid
     JOIN pg_catalog.pg_class i ON i.oid = x.indexrelid
@@ -295,6 +302,7 @@ _INDEXES: Final = r"""
       AND (x.indexprs IS NOT NULL OR x.indpred IS NOT NULL)
     ORDER BY 2, 3, 4
     """
+)
 
 # Hash partitions take every row between them (unless one is missing, which nobody makes on purpose), and their
 # condition holds the oid of the target's table.

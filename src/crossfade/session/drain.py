@@ -63,6 +63,10 @@ class Wakeup:
         finally:
             self._woken.clear()
 
+    def _least(self) -> int:
+        """The bytes for which a wait need not end."""
+        return 1
+
     def _ring(self) -> None:
         self._timer = None
         self._woken.set()
@@ -88,6 +92,7 @@ class Wakeup:
 
     def gather(self, most: int) -> None:
         """Let `most` bytes arrive before a wait ends by itself; 1 is at once. Kernels that cannot, do not."""
+        most = max(most, self._least())
         if most == self._gathers:
             return
         self._gathers = most

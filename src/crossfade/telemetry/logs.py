@@ -70,6 +70,8 @@ class Logger(Protocol):
 
     def error(self, event: str, **fields: object) -> object: ...
 
+    def isEnabledFor(self, level: int) -> bool: ...  # noqa: N802
+
 
 class RecentLines(logging.Handler):
     """The newest lines as JSON, for who looks at the page or makes a support bundle; nothing that was not logged."""
@@ -349,6 +351,8 @@ class LogListener:
         self._transactions = self._changes = 0
 
     def _applied(self, event: Applied) -> None:
+        if not self._log.isEnabledFor(logging.DEBUG):
+            return  # hundreds a second may come
         self._log.debug(
             "batch",
             level_of_apply=event.by_level,

@@ -172,7 +172,7 @@ class Replayer:
         if answers[-1].command_status != b"COMMIT":
             raise Transient("The server rolled back instead of committing.", where="target")
         for step in self._steps:
-            self.tally.changes[step.codec.plan.target, step.operation] += 1
+            self.tally.changes[step.codec.plan.route, step.operation] += 1
         self._opening, self._steps, self._size = [], [], 0
         self._count_ids()
         return True

@@ -15,6 +15,7 @@ from typing import Final
 from psycopg import sql
 
 from crossfade.catalog import Column, TableName
+from crossfade.mapping.compoundnames import parts_of
 from crossfade.mapping.plan import Keyspace, TablePlan
 from crossfade.mapping.shares import InMap, InNoMap, InRange
 
@@ -215,7 +216,7 @@ def copy_out(
     """
     names = copied_columns(plan) if columns is None else columns
     return sql.SQL("COPY (SELECT {} FROM {}{}{}) TO STDOUT{}").format(
-        sql.SQL(", ").join(map(sql.Identifier, names)) if names else sql.SQL(""),
+        sql.SQL(", ").join(map(source_value, names)) if names else sql.SQL(""),
         sql.SQL("" if plan.is_partitioned and relation is None else "ONLY "),
         table(plan.source if relation is None else relation),
         sql.SQL("") if only_rows is None else sql.SQL(" WHERE ") + only_rows,
@@ -257,7 +258,19 @@ def is_empty(name: sql.Identifier) -> sql.Composed:
 
 def owner_ids(keyspace: Keyspace) -> sql.Composed:
     """Every key of the table a keyspace is declared on."""
-    return sql.SQL("SELECT {}::text FROM {}").format(sql.Identifier(keyspace.column), table(keyspace.owner))
+    return sql.SQL("SELECT {}::text FROM {}").format(source_value(keyspace.column), table(keyspace.owner))
+
+
+def source_value(column: str, *qualifier: str) -> sql.Composable:
+    """A column of a source row; several that are one (`mapping/compound`) as the text that they are together."""
+    parts = [sql.Identifier(*qualifier, part) for part in parts_of(column)]
+    if len(parts) == 1:
+        return parts[0]
+    # As `wire/widen` makes it of the stream's rows.
+    return sql.SQL("CASE WHEN {} THEN pg_catalog.json_build_array({})::text END").format(
+        sql.SQL(" AND ").join(sql.SQL("{} IS NOT NULL").format(part) for part in parts),
+        sql.SQL(", ").join(sql.SQL("{}::text").format(part) for part in parts),
+    )
 
 
 def lock(name: TableName, *, is_partitioned: bool) -> sql.Composed:

@@ -104,13 +104,15 @@ def _choice(words: Sequence[str], description: str, default: str) -> Schema:
 
 def _keyspace() -> Schema:
     table: Schema = {"type": "string", "pattern": _TABLE}
+    column: Schema = {"type": "string", "pattern": _COLUMN}
     return {
         "type": "object",
         "additionalProperties": False,
         "required": ["from", "strategy"],
         "properties": {
             "from": _said(
-                "The source column, unique by itself: schema.table.column.", {"type": "string", "pattern": _COLUMN}
+                "The source column, unique by itself: schema.table.column; or several of one table, unique together.",
+                {"anyOf": [column, {"type": "array", "minItems": 2, "uniqueItems": True, "items": column}]},
             ),
             "to": _said("The type of the new ids.", {"enum": list(_NEW_TYPES)}),
             "strategy": {
@@ -238,10 +240,26 @@ _RULES: Final = ("remap", "timezone", "const", "values", "cast", "up")
 _SQL: Final[Schema] = {"type": "string", "pattern": r"\S"}
 
 
+def _several(description: str) -> Schema:
+    return {
+        "type": "array",
+        "minItems": 2,
+        "uniqueItems": True,
+        "items": {"type": "string"},
+        "description": description,
+    }
+
+
+def _alone_or_ids(rule: str) -> Schema:
+    """A rule for single values, beside which there is one column."""
+    return {"if": {"required": [rule]}, "then": {"properties": {"from": {"type": "string"}}}}
+
+
 def _column() -> Schema:
     return {
         "oneOf": [
             {"type": "string", "description": "The source column, where its name is another."},
+            _several("Source columns that are an id together."),
             {
                 "type": "object",
                 "additionalProperties": False,
@@ -256,7 +274,8 @@ def _column() -> Schema:
                 "allOf": [
                     {"not": {"required": [one, other]}} for at, one in enumerate(_RULES) for other in _RULES[at + 1 :]
                 ]
-                + [{"not": {"required": [rule, "from"]}} for rule in ("const", "up")],
+                + [{"not": {"required": [rule, "from"]}} for rule in ("const", "up")]
+                + [_alone_or_ids(rule) for rule in ("timezone", "values", "cast")],
             },
         ]
     }
@@ -300,7 +319,10 @@ def _pair() -> Schema:
 
 def _column_keys() -> Schema:
     return {
-        "from": _said("The source column, where its name is another.", {"type": "string"}),
+        "from": {
+            "description": "The source column, where its name is another, or several that are an id together.",
+            "anyOf": [{"type": "string"}, _several("With 'remap', or by their foreign key.")],
+        },
         "remap": {
             "description": "Replace ids by those of a keyspace under ids; false keeps the old ones.",
             "anyOf": [

@@ -11,6 +11,7 @@ import dataclasses
 from crossfade.catalog import Column
 from crossfade.mapping.casts import cast
 from crossfade.mapping.collect import Collector
+from crossfade.mapping.compoundnames import is_compound, parts_of
 from crossfade.mapping.conversions import INTEGERS, Fit, Verdict, time_zone_verdict
 from crossfade.mapping.feeds import Feed
 from crossfade.mapping.idrules import RemapArray, RemapBy, RemapPaths
@@ -26,6 +27,15 @@ from crossfade.mapping.spellings import printed, unfit
 def compile_rule(feed: Feed, keyspaces: Keyspaces, collect: Collector) -> Rule | None:
     """The rule as written, or what foreign keys and types say of the column. None after an error."""
     written = _written(feed, keyspaces, collect)
+    if is_compound(feed.source.name) and written is not None and not isinstance(written, Remap):
+        collect.error(
+            "compound_without_ids",
+            feed.place,
+            f"{feed.feeds} is made of several columns ({', '.join(parts_of(feed.source.name))}), and nothing says that "
+            "they are an id together.",
+            "Say of which keyspace under ids: {from: […], remap: …}. What is no id is made by 'up'.",
+        )
+        return None
     match written:
         case None:
             return None

@@ -10,6 +10,7 @@ from __future__ import annotations
 from crossfade.catalog import Column
 from crossfade.mapping.collect import Collector, quoted, sql_name
 from crossfade.mapping.columnrules import compile_rule
+from crossfade.mapping.compoundnames import all_parts, is_compound, parts_of
 from crossfade.mapping.expressions import Expressions
 from crossfade.mapping.feeds import Feed
 from crossfade.mapping.idrules import RemapBy
@@ -31,7 +32,7 @@ def taken_columns(pair: Pair, expressions: Expressions) -> frozenset[str]:
     taken |= expressions.inputs(pair)
     if pair.spec is None or not pair.spec.only:
         taken |= {column.name for column in pair.target.columns if column.name not in given and column.name not in left}
-    return frozenset(column.name for column in pair.source.columns if column.name in taken)
+    return frozenset(column.name for column in pair.source.columns if column.name in all_parts(taken))
 
 
 def compile_columns(
@@ -74,7 +75,7 @@ def compile_columns(
                 plans.append(plan)
             continue
         if source is not None and (entry is None or not isinstance(entry.rule, Const)):
-            reached.add(source.name)
+            reached.update(parts_of(source.name))
         if entry is not None and isinstance(entry.rule, RemapBy):
             reached.add(entry.rule.by)
         if entry is None and (source is None or target.is_generated):
@@ -105,7 +106,9 @@ def _check_names(pair: Pair, given: dict[str, ColumnSpec], dropped: dict[str, Pl
         if isinstance(entry.rule, Const | Sql):
             continue
         source = entry.source or name
-        if source not in source_names:
+        if is_compound(source) and source not in source_names:
+            _cannot_join(pair, entry, parts_of(source), collect)
+        elif source not in source_names:
             collect.error(
                 "source_column_missing",
                 entry.place,
@@ -129,6 +132,21 @@ def _check_names(pair: Pair, given: dict[str, ColumnSpec], dropped: dict[str, Pl
                 f"{pair.source.name} on the source has no column {name!r} to drop.{did_you_mean(name, source_names)}",
                 "Correct the name, or remove it from 'drop'.",
             )
+
+
+def _cannot_join(pair: Pair, entry: ColumnSpec, parts: tuple[str, ...], collect: Collector) -> None:
+    missing = [name for name in parts if pair.source.column(name) is None]
+    columns = ", ".join(parts)
+    collect.error(
+        "source_column_missing" if missing else "compound_type",
+        entry.place,
+        f"{pair.source.name} on the source has no column {missing[0]!r}, which feeds {pair.target.name}.{entry.target} "
+        f"together with others.{did_you_mean(missing[0], (column.name for column in pair.source.columns))}"
+        if missing
+        else f"{pair.target.name}.{entry.target}: {columns} of {pair.source.name} cannot be an id together: "
+        "each must be smallint, integer, bigint, text, varchar or uuid, and not generated.",
+        "Name the columns that are the id, in the order in which the keyspace names its own.",
+    )
 
 
 def _computed(
@@ -166,7 +184,7 @@ def _check_used(
     # A column added later and ignored by the stream must not stop the next start either (E1).
     tell = collect.warning if policies.source_column_added is OnColumnAdded.IGNORE else collect.error
     for column in published_columns(pair.source):
-        if column.name in reached or column.name in dropped:
+        if column.name in reached or column.name in dropped or is_compound(column.name):
             continue
         hint = did_you_mean(column.name, (other.name for other in pair.target.columns))
         tell(

@@ -14,6 +14,7 @@ from crossfade.catalog import Catalog, TableName
 from crossfade.findings import Finding
 from crossfade.mapping.collect import Collector
 from crossfade.mapping.columns import compile_columns, taken_columns
+from crossfade.mapping.compound import with_compounds
 from crossfade.mapping.constraints import check_references, check_triggers, check_unique_keys, is_applied_as_origin
 from crossfade.mapping.expressions import Answers, Expressions
 from crossfade.mapping.identity import compile_identity
@@ -51,6 +52,7 @@ def compile_plan(
     `begun_with` are the source tables of a run that has begun, empty before; `answers` is what the target said of the
     mapping's SQL (`expressions.questions`), None where nobody can ask it."""
     collect = Collector(spec)
+    source = with_compounds(spec, source)
     keyspaces = compile_keyspaces(spec, source, target, collect)
     pairs = pair_tables(spec, source, target, collect, begun_with=begun_with)
     plans: list[TablePlan] = []

@@ -17,6 +17,7 @@ from typing import Final
 
 from crossfade.catalog import Catalog, Column, ReplicaIdentity, TableName
 from crossfade.mapping.collect import Collector, sql_name
+from crossfade.mapping.compoundnames import is_compound
 from crossfade.mapping.derived import Expression, Input
 from crossfade.mapping.onesql import problem_of, words_of
 from crossfade.mapping.pairs import Pair, pair_tables
@@ -222,7 +223,7 @@ class Expressions:
         others = [
             column.name
             for column in published_columns(pair.source)
-            if column.name not in found.names and may_be_toasted(column)
+            if column.name not in found.names and may_be_toasted(column) and not is_compound(column.name)
         ]
         if others and pair.source.replica_identity is not ReplicaIdentity.FULL:
             collect.warning(

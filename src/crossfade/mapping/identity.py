@@ -15,6 +15,7 @@ from typing import Final
 
 from crossfade.catalog import Key, ReplicaIdentity, Table
 from crossfade.mapping.collect import Collector, quoted, sql_name
+from crossfade.mapping.compoundnames import is_compound, parts_of
 from crossfade.mapping.idrules import RemapBy
 from crossfade.mapping.pairs import Pair
 from crossfade.mapping.plan import ColumnPlan, Const, LocalTime
@@ -41,6 +42,8 @@ def compile_identity(pair: Pair, columns: Sequence[ColumnPlan], collect: Collect
     if append_only:
         return NOBODY
     names = _identity_columns(pair, columns, collect)
+    if names is not None:
+        names = _joined(pair, names, columns)
     if names is None or not _check_leaves(pair, collect):
         return NOBODY
     is_full = source.replica_identity is ReplicaIdentity.FULL
@@ -70,6 +73,21 @@ def compile_identity(pair: Pair, columns: Sequence[ColumnPlan], collect: Collect
             f"({', '.join(quoted(name) for name in key)});",
         )
     return Identity(names, is_full, key, key_is_unique)
+
+
+def _joined(pair: Pair, names: tuple[str, ...], columns: Sequence[ColumnPlan]) -> tuple[str, ...]:
+    """Columns that identify rows together, and are an id together on the target, are one there; unless each of them
+    reaches the target by itself, and is in its key."""
+    primary = pair.target.primary_key
+    fed = {column.source.name for column in columns if column.source is not None}
+    for column in columns:
+        if column.source is None or not is_compound(column.source.name):
+            continue
+        parts = frozenset(parts_of(column.source.name))
+        is_in_key = primary is not None and column.target.name in primary.columns
+        if parts <= frozenset(names) and (is_in_key or not parts <= fed):
+            return (column.source.name, *(name for name in names if name not in parts | {column.source.name}))
+    return names
 
 
 def _identity_columns(pair: Pair, columns: Sequence[ColumnPlan], collect: Collector) -> tuple[str, ...] | None:

@@ -13,6 +13,7 @@ from typing import Final
 
 from crossfade.catalog import Catalog, Column, Table, TableName
 from crossfade.mapping.collect import Collector, quoted, sql_name
+from crossfade.mapping.compoundnames import is_compound, parts_of, written
 from crossfade.mapping.conversions import BIGINT, INTEGERS, TEXT, VARCHAR, length_limit
 from crossfade.mapping.places import did_you_mean
 from crossfade.mapping.plan import Keyspace, Strategy
@@ -91,13 +92,7 @@ def _keyspace(
         return None
     column = table.column(declared.column)
     if column is None:
-        hint = did_you_mean(declared.column, (other.name for other in table.columns))
-        collect.error(
-            "keyspace_column_missing",
-            declared.place,
-            f"ids.{declared.name}: {declared.owner} has no column {declared.column!r}.{hint}",
-            "Correct 'from'.",
-        )
+        _no_column(declared, table, collect)
         return None
     is_fine = _check_unique(declared, table, collect)
     old_type = _old_type(declared, column, reached, source, collect)
@@ -116,6 +111,28 @@ def _keyspace(
     )
 
 
+def _no_column(declared: KeyspaceSpec, table: Table, collect: Collector) -> None:
+    for name in parts_of(declared.column):
+        part = table.column(name)
+        if part is None:
+            hint = did_you_mean(name, (other.name for other in table.columns if not is_compound(other.name)))
+            collect.error(
+                "keyspace_column_missing",
+                declared.place,
+                f"ids.{declared.name}: {declared.owner} has no column {name!r}.{hint}",
+                "Correct 'from'.",
+            )
+        elif family(part) is None or part.is_generated:
+            what = "generated" if part.is_generated else part.type_name
+            collect.error(
+                "keyspace_type",
+                declared.place,
+                f"ids.{declared.name}: {declared.owner}.{name} is {what}; ids can be smallint, integer, bigint, text, "
+                "varchar or uuid, and be made of such columns.",
+                "Keep these columns as they are, without a keyspace.",
+            )
+
+
 def _check_unique(declared: KeyspaceSpec, table: Table, collect: Collector) -> bool:
     """One id, one row; and checked at once, since a deferrable key may hold the same id twice inside a transaction."""
     unique = [
@@ -129,13 +146,14 @@ def _check_unique(declared: KeyspaceSpec, table: Table, collect: Collector) -> b
     ]
     if any(not key.is_deferrable for key in unique):
         return True
-    where = f"ids.{declared.name}: {declared.owner}.{declared.column}"
+    where = f"ids.{declared.name}: {declared.owner}.{written(declared.column)}"
+    listed = ", ".join(map(quoted, parts_of(declared.column)))
     if unique:
         collect.error(
             "keyspace_deferrable",
             declared.place,
             f"{where} is unique by {unique[0].name}, which is deferrable: an id may occur twice inside a transaction.",
-            f"CREATE UNIQUE INDEX CONCURRENTLY ON {sql_name(table.name)} ({quoted(declared.column)});",
+            f"CREATE UNIQUE INDEX CONCURRENTLY ON {sql_name(table.name)} ({listed});",
         )
     else:
         collect.error(
@@ -187,7 +205,8 @@ def _new_type(declared: KeyspaceSpec, old_type: str, target: Catalog, collect: C
         collect.error(
             "keyspace_offset_type",
             declared.place,
-            f"ids.{declared.name}: an offset is added to integers, {declared.owner}.{declared.column} is {old_type}.",
+            f"ids.{declared.name}: an offset is added to integers, {declared.owner}.{written(declared.column)} is "
+            f"{old_type}.",
             "Choose one of uuid7, uuid4 or uuid5.",
         )
         return None

@@ -12,6 +12,7 @@ import zoneinfo
 from collections.abc import Mapping
 from typing import Final
 
+from crossfade.mapping.compoundnames import compound
 from crossfade.mapping.idrules import IdPath, OtherOwner, RemapBy, RemapPaths, parsed_path
 from crossfade.mapping.loadids import IdReading
 from crossfade.mapping.places import did_you_mean
@@ -39,8 +40,8 @@ class ColumnReading(IdReading):
 
     def _column(self, key: Entry, value: Node, path: str) -> ColumnSpec | None:
         if isinstance(value, Listing):
-            self._later(value.place, path, "a column made of several columns (a list)")
-            return None
+            source = self._several(value, path)
+            return None if source is None else ColumnSpec(key.key, source, None, key.place)
         if isinstance(value, Scalar):
             source = self._text(value, path, "the name of a source column, or a block such as {const: 0}")
             return None if source is None else ColumnSpec(key.key, source, None, key.place)
@@ -49,7 +50,14 @@ class ColumnReading(IdReading):
         source = None
         if (entry := entries.get("from")) is not None:
             if isinstance(entry.value, Listing):
-                self._later(entry.value.place, f"{path}.from", "a column made of several columns (a list in from)")
+                source = self._several(entry.value, f"{path}.from")
+                others = [name for name in _RULES if name in entries and name != "remap"]
+                if others:
+                    self._problem(
+                        entries[others[0]].place,
+                        path,
+                        "several columns can only be an id together: write 'remap', or make the value by 'up'.",
+                    )
             else:
                 source = self._text(entry.value, f"{path}.from", "the name of a source column")
         rule = self._rule(entries, key, path)
@@ -61,6 +69,17 @@ class ColumnReading(IdReading):
         written = itertools.islice(self._places.items(), known, None)
         places = {below.removeprefix(f"{path}."): place for below, place in written}
         return ColumnSpec(key.key, source, rule, key.place, places)
+
+    def _several(self, value: Listing, path: str) -> str | None:
+        """Columns that are an id together."""
+        names = [self._text(item, path, "the name of a source column") for item in value.items]
+        known = [name for name in names if name is not None]
+        if len(known) < len(names):
+            return None
+        if len(known) < 2 or len(set(known)) < len(known):
+            self._problem(value.place, path, "expected the names of two columns or more, such as [tenant, no].")
+            return None
+        return compound(known)
 
     def _rule(self, entries: Mapping[str, Entry], key: Entry, path: str) -> Written | None:
         given = [name for name in _RULES if name in entries]

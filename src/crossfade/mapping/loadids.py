@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from typing import Final
 
 from crossfade.catalog import TableName
+from crossfade.mapping.compoundnames import compound
 from crossfade.mapping.places import Report, did_you_mean
 from crossfade.mapping.plan import Strategy
 from crossfade.mapping.reading import Reading, split_name
@@ -81,15 +82,29 @@ class IdReading(Reading):
     def _owner(self, entry: Entry | None, path: str) -> tuple[TableName, str] | None:
         if entry is None:
             return None
-        if isinstance(entry.value, Listing):
-            self._later(entry.value.place, f"{path}.from", "ids made of several columns (a list in from)")
+        if not isinstance(entry.value, Listing):
+            return self._source_column(entry.value, f"{path}.from")
+        found = [self._source_column(item, f"{path}.from") for item in entry.value.items]
+        columns = [column for column in found if column is not None]
+        if len(columns) < len(found):
             return None
-        text = self._text(entry.value, f"{path}.from", "a source column such as public.users.id")
+        tables, names = {table for table, _ in columns}, [name for _, name in columns]
+        if len(names) < 2 or len(tables) > 1 or len(set(names)) < len(names):
+            self._problem(
+                entry.value.place,
+                f"{path}.from",
+                "expected two columns or more of one table, such as [public.accounts.tenant, public.accounts.no].",
+            )
+            return None
+        return tables.pop(), compound(names)
+
+    def _source_column(self, value: Node, path: str) -> tuple[TableName, str] | None:
+        text = self._text(value, path, "a source column such as public.users.id")
         if text is None:
             return None
         parts = split_name(text)
         if parts is None or len(parts) != 3:  # schema, table, column
-            self._problem(entry.value.place, f"{path}.from", "expected schema.table.column, such as public.users.id.")
+            self._problem(value.place, path, "expected schema.table.column, such as public.users.id.")
             return None
         return TableName(parts[0], parts[1]), parts[2]
 

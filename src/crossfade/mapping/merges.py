@@ -15,6 +15,7 @@ from typing import Final
 
 from crossfade.catalog import Key, TableName
 from crossfade.mapping.collect import Collector
+from crossfade.mapping.compoundnames import written
 from crossfade.mapping.conversions import INTEGERS
 from crossfade.mapping.pairs import Pair
 from crossfade.mapping.plan import ColumnPlan, Const, Keyspace, OnTruncate, Remap, Strategy, TablePlan, Verbatim
@@ -91,7 +92,7 @@ def _shares(
         f"{first.plan.target} is made of {_listed(several)}, and nothing keeps the keys of their rows apart: {why}.",
         "Give new ids to the rows of one source or of each, of strategy uuid7, or of one sequence, or numbers with an "
         f"offset that those of the others never reach: ids: {{{owner.name}: {{from: {owner}."
-        f"{several[-1].plan.identity[0]}, strategy: offset, by: 1000000000}}}}.",
+        f"{written(several[-1].plan.identity[0])}, strategy: offset, by: 1000000000}}}}.",
     )
     return "", {}
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from psycopg import sql
 
 from crossfade.catalog import Catalog, Column, Table, TableName
+from crossfade.mapping.compoundnames import all_parts, parts_of
 from crossfade.mapping.plan import OnMissing, OnTruncate, Plan, TablePlan
 from crossfade.mapping.shares import InMap, InNoMap, InRange
 from crossfade.preflight.data.asked import inputs
@@ -130,7 +131,8 @@ def _keys(table: TablePlan) -> str:
     if table.append_only:
         others = f" Beside them are those of {', '.join(map(str, table.beside))}." if table.beside else ""
         return f"Rows are never searched for.{others}"
-    found = f"Rows are found by ({', '.join(table.key)}), which ({', '.join(table.identity)}) of the source identify"
+    identity = ", ".join(_parts(table.identity))
+    found = f"Rows are found by ({', '.join(table.key)}), which ({identity}) of the source identify"
     if table.identity_is_full:
         found += " (REPLICA IDENTITY FULL)"
     found += "." if table.key_is_unique else "; no unique index of the target covers them (slow)."
@@ -154,10 +156,15 @@ def _share(table: TablePlan) -> str:
             return ""
 
 
+def _parts(names: Sequence[str]) -> Iterator[str]:
+    """The columns as they are called on the source."""
+    return (part for name in names for part in parts_of(name))
+
+
 def _left_behind(table: TablePlan, source: Table, split: Sequence[TablePlan]) -> Iterator[tuple[str, str]]:
     for column in sorted(source.columns, key=lambda column: column.number):
-        elsewhere = [str(each.target) for each in split if column.name in each.used]
-        if column.name in table.used:
+        elsewhere = [str(each.target) for each in split if column.name in all_parts(each.used)]
+        if column.name in all_parts(table.used):
             continue
         if elsewhere:
             yield column.name, f"goes to {', '.join(elsewhere)}"

@@ -12,6 +12,7 @@ from collections.abc import Iterable, Iterator, Mapping
 
 from crossfade.catalog import Catalog, ReplicaIdentity, Table, TableKind, TableName, Trigger
 from crossfade.findings import Severity
+from crossfade.mapping.compoundnames import all_parts
 from crossfade.mapping.plan import Plan, TablePlan
 from crossfade.preflight.facts import TargetAccess
 from crossfade.preflight.remarks import Remark, Side, qualified, quoted, remark
@@ -76,7 +77,7 @@ def _identified_otherwise(plan: TablePlan, leaf: Table) -> bool:
     if plan.append_only or plan.identity_is_full or leaf.replica_identity is not ReplicaIdentity.INDEX:
         return False
     key = leaf.identity_key
-    return key is None or set(key.columns) != set(plan.identity)
+    return key is None or set(key.columns) != all_parts(plan.identity)
 
 
 def _columns(leaf: Table) -> str:

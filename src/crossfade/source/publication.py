@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from crossfade.catalog import TableName
+from crossfade.mapping.compoundnames import all_parts
 from crossfade.mapping.plan import Plan
 from crossfade.session import rowfilters
 from crossfade.session.connect import Connection
@@ -44,7 +45,7 @@ WHERE (n.nspname, c.relname) IN (SELECT * FROM unnest(%s::text[], %s::text[]))
 async def read(connection: Connection, plan: Plan, publications: Sequence[str]) -> dict[str, object]:
     """A JSON-able picture of the publications, the mapped source tables, and the columns the mapping relies on."""
     relied = {
-        source: frozenset[str]().union(*(table.used | set(table.identity) for table in tables))
+        source: all_parts(name for table in tables for name in table.used | set(table.identity))
         for source, tables in plan.by_source().items()
     }
     return await _read(connection, relied, publications, plan.row_filters)

@@ -24,6 +24,7 @@ from crossfade.pipe import EndOfStream, Idle, Pipe
 from crossfade.walstream import HEADER
 from crossfade.wire.batch import Batch
 from crossfade.wire.fold import TableFold, fold
+from crossfade.wire.widen import Widener
 
 # Fewer changes than this are quicker one by one in a single round trip than sorted into sets; they are not folded.
 FEW: Final = 24
@@ -68,6 +69,7 @@ class Gatherer:
         self._pipe = pipe
         self._plans = plan.by_source()
         self._form = form
+        self._widener = Widener(self._plans, form)
         self._from_lsn = from_lsn
         self._batch_bytes = batch_bytes
         self._folds = folds
@@ -141,6 +143,8 @@ class Gatherer:
         """Take a piece from the pipe into the open batch."""
         piece = self._pipe.take()
         assert isinstance(piece, Piece)
+        if self._widener.is_needed:
+            await self._widen(piece)
         opened = self._open
         if opened is None:
             opened = self._open = _Open(piece.shape)
@@ -161,6 +165,16 @@ class Gatherer:
                     await asyncio.sleep(0)
             self._is_folding = False
         self._arrived.set()
+
+    async def _widen(self, piece: Piece) -> None:
+        """Give its rows their compound columns, which the exact path wants as well."""
+        piece.relations = self._widener.relations(piece.relations)
+        if not self._widener.concerns(piece.oids):
+            return
+        frames, wide = piece.frames, self._widener.frame
+        for start in range(0, len(frames), _SLICE):
+            frames[start : start + _SLICE] = [wide(frame) for frame in frames[start : start + _SLICE]]
+            await asyncio.sleep(0)
 
     def _slices(self, opened: _Open) -> Iterator[int]:
         """Fold what is not folded yet; yields how many frames it has been, so that others may run now and then.

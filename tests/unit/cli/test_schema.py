@@ -78,6 +78,7 @@ BEYOND = (
     "is already given in line",
     "already given",
     "a NUL character",
+    "two columns or more of one table",
     "is half a character",
     "the mapping is empty",
     "already has ids.",

@@ -215,8 +215,20 @@ WRONG: list[tuple[str, str]] = [
         "2:63: ids.u.by: 'by' belongs to the strategy offset, not to sequence.",
     ),
     (
-        "version: 1\nids: {u: {from: [a.b.c, a.b.d], strategy: uuid7}}\n",
-        "2:17: ids.u.from: ids made of several columns (a list in from): not yet supported by this version.",
+        "version: 1\nids: {u: {from: [a.b.c], strategy: uuid7}}\n",
+        "2:17: ids.u.from: expected two columns or more of one table, such as [public.accounts.tenant, public.accounts",
+    ),
+    (
+        "version: 1\nids: {u: {from: [a.b.c, a.b.c], strategy: uuid7}}\n",
+        "2:17: ids.u.from: expected two columns or more of one table",
+    ),
+    (
+        "version: 1\nids: {u: {from: [a.b.c, a.x.d], strategy: uuid7}}\n",
+        "2:17: ids.u.from: expected two columns or more of one table",
+    ),
+    (
+        "version: 1\nids: {u: {from: [a.b.c, b], strategy: uuid7}}\n",
+        "2:25: ids.u.from: expected schema.table.column, such as public.users.id.",
     ),
     ("version: 1\nids: {u: {from: a.b.c, strategy: offset}}\n", "2:7: ids.u: the strategy offset needs 'by'"),
     (
@@ -312,7 +324,16 @@ WRONG: list[tuple[str, str]] = [
     (mapping("columns: [a]"), "5:14: tables.app.t.columns: expected a block of columns, found a list."),
     (mapping("columns: {a: 5}"), "5:18: tables.app.t.columns.a: expected the name of a source column, or a block"),
     (mapping("columns: {a: }"), "5:17: tables.app.t.columns.a: expected the name of a source column, or a block such"),
-    (mapping("columns: {a: [b, c]}"), "5:18: tables.app.t.columns.a: a column made of several columns (a list): not"),
+    (mapping("columns: {a: [b]}"), "5:18: tables.app.t.columns.a: expected the names of two columns or more, such as"),
+    (mapping("columns: {a: [b, b]}"), "5:18: tables.app.t.columns.a: expected the names of two columns or more"),
+    (
+        mapping("columns: {a: {from: [b, 5]}}"),
+        "5:29: tables.app.t.columns.a.from: expected the name of a source column",
+    ),
+    (
+        mapping("columns: {a: {from: [b, c], timezone: UTC}}"),
+        "5:33: tables.app.t.columns.a: several columns can only be an id together: write 'remap', or make the value by",
+    ),
     (mapping("columns: {a: {}}"), "5:18: tables.app.t.columns.a: this block is empty"),
     (mapping("columns: {a: {form: b}}"), "5:19: tables.app.t.columns.a.form: unknown key. Did you mean 'from'?"),
     (mapping("columns: {a: {up: lower(a}}"), "5:23: tables.app.t.columns.a.up: this opens a ( that it does not close."),

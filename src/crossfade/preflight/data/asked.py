@@ -14,6 +14,7 @@ from psycopg import sql
 
 from crossfade.catalog import TableName
 from crossfade.findings import Severity
+from crossfade.mapping.compoundnames import parts_of
 from crossfade.mapping.derived import Expression
 from crossfade.mapping.idrules import RemapBy
 from crossfade.mapping.plan import ColumnPlan, TablePlan
@@ -88,7 +89,7 @@ def source_rows(table: TablePlan) -> sql.Composable:
 
 def inputs(column: ColumnPlan) -> tuple[str, ...]:
     """The source columns a value is made of, the one it is fed by first."""
-    fed_by = (column.source.name,) if column.source is not None else ()
+    fed_by = parts_of(column.source.name) if column.source is not None else ()
     match column.rule:
         case RemapBy(by):
             return (*fed_by, by)

@@ -13,8 +13,10 @@ from dataclasses import dataclass
 from psycopg import sql
 
 from crossfade.catalog import TableName
+from crossfade.mapping.compoundnames import is_compound
 from crossfade.mapping.plan import Keyspace
 from crossfade.preflight.data.fits import Misfit
+from crossfade.statements import source_value
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +60,8 @@ class Effect:
 
 def of_source(column: str) -> sql.Composable:
     """A column of the source's row."""
+    if is_compound(column):
+        return source_value(column, "s")
     return sql.SQL("s.{}").format(sql.Identifier(column))
 
 
@@ -94,4 +98,4 @@ def without_parent(
 def not_owned(old: sql.Composable, keyspace: Keyspace) -> sql.Composable:
     """Whether an id (of the owner's kind of type) has no row in its owner."""
     owner = sql.SQL("{} AS p").format(sql.Identifier(*keyspace.owner))
-    return without_parent([old], owner, [sql.Identifier("p", keyspace.column)])
+    return without_parent([old], owner, [source_value(keyspace.column, "p")])

@@ -16,6 +16,7 @@ from psycopg import sql
 
 from crossfade.catalog import Column
 from crossfade.faults import Misconfigured
+from crossfade.mapping.compoundnames import written
 from crossfade.mapping.derived import Expression
 from crossfade.mapping.idrules import RemapArray, RemapBy, RemapPaths
 from crossfade.mapping.plan import (
@@ -128,8 +129,8 @@ def _remapped(source: Column, target: Column, keyspace: Keyspace) -> Effect:
     else:
         made = _NEW_IDS[keyspace.strategy].format(keyspace.taken_from)
     words = (
-        f"the new id of {source.name} in ids.{keyspace.name} ({keyspace.owner}.{keyspace.column}): {made}; NULL stays"
-        " NULL"
+        f"the new id of {written(source.name)} in ids.{keyspace.name} ({keyspace.owner}.{written(keyspace.column)}):"
+        f" {made}; NULL stays NULL"
     )
     orphans = Orphans(keyspace.name, keyspace.owner, not_owned(old, keyspace), is_plain=True)
     return Effect(words, shown, old, False, "", not source.not_null, tuple(found), orphans=(orphans,))

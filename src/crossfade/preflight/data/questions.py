@@ -14,6 +14,7 @@ from psycopg import sql
 
 from crossfade.catalog import Catalog, Table
 from crossfade.findings import Severity
+from crossfade.mapping.compoundnames import is_compound, parts_of, written
 from crossfade.mapping.plan import Plan, TablePlan
 from crossfade.mapping.published import may_be_toasted
 from crossfade.preflight.data.asked import Blind, How, Question, Sized, Survey, fitting, inputs, source_rows
@@ -80,7 +81,8 @@ def _survey(
                 blind.append(each)
             else:
                 questions.append(each)
-    used = {column.source.name: column.source for column in table.columns if column.source is not None}
+    fed_by = [column.source for column in table.columns if column.source is not None]
+    used = {source.name: source for source in fed_by if not is_compound(source.name)}
     return Survey(
         source=table.source,
         target=table.target,
@@ -172,9 +174,9 @@ def _wide_keys(table: TablePlan) -> Iterator[Question]:
                 "data_wide_key",
                 How.IN_PASSING,
                 Severity.WARNING,
-                (column.name,),
-                f"hold more than {_INLINE_BYTES} bytes in {column.name}, which identifies rows: where such a value is"
-                " stored out of line, an UPDATE does not say which row it changed, and the stream stops (D4)",
+                parts_of(column.name),
+                f"hold more than {_INLINE_BYTES} bytes in {written(column.name)}, which identifies rows: where such a"
+                " value is stored out of line, an UPDATE does not say which row it changed, and the stream stops (D4)",
                 "As the table's owner, at the price of more WAL:\n"
                 f"ALTER TABLE {qualified(table.source)} REPLICA IDENTITY FULL;",
                 sql.SQL("pg_catalog.pg_column_size({}) > {}").format(

@@ -111,7 +111,8 @@ class TestStatusWithoutADaemon:
         document = _status(workspace)
         assert document["slot"]["exists"] is False
         assert [alert["name"] for alert in document["alerts"]] == ["slot_lost"]
-        (step,) = document["next_steps"]
+        step, read_on = document["next_steps"]
+        assert "docs/runbooks/CrossfadeSlotLost.md" in read_on
         assert "crossfade teardown" in step
         assert "retains" not in step
 

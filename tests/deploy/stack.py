@@ -27,6 +27,7 @@ import pytest
 from aiohttp import web
 
 from crossfade.demo.daemon import WATCHER, Daemon, DemoFailed
+from crossfade.demo.shop import keep_open
 from crossfade.demo.stage import Stage, furnish, set_up
 from crossfade.demo.writers import Writers
 from crossfade.faults import Fault
@@ -113,7 +114,7 @@ async def _watch(daemon: Daemon, shop: asyncio.Task[None]) -> None:
 @contextlib.asynccontextmanager
 async def _open(writers: Writers) -> AsyncIterator[asyncio.Task[None]]:
     stop = asyncio.Event()
-    task = asyncio.create_task(writers.run(stop), name="stack.shop")
+    task = asyncio.create_task(keep_open(writers, stop), name="stack.shop")
     try:
         yield task
     finally:

@@ -11,9 +11,12 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import psycopg
 import pytest
+import yaml
 
 from crossfade import __version__
+from crossfade.demo.servers import Server, embedded, start_together
 from tests.deploy import images
 from tests.deploy.tools import ROOT, Program, from_pip
 from tests.servers.daemon import Workspace, free_port
@@ -150,3 +153,64 @@ def _until(said: Callable[[], object], container: subprocess.Popen[bytes], log: 
         assert container.poll() is None, f"it ended with {container.returncode}\n{log.read_text()[-3000:]}"
         assert time.monotonic() < deadline, log.read_text()[-3000:]
         time.sleep(0.1)
+
+
+# -- as deploy/compose.yaml starts it
+
+
+@pytest.fixture
+def own_servers() -> Iterator[tuple[Server, Server]]:
+    source, target = (Server(embedded(), name=name, fsync=False) for name in ("source", "target"))
+    start_together(source, target)
+    yield source, target
+    source.close()
+    target.close()
+
+
+def test_the_services_of_compose_make_a_shop_write_to_it_and_move_it(
+    root: Path, config: dict[str, Any], own_servers: tuple[Server, Server], tmp_path: Path
+) -> None:
+    services = yaml.safe_load((ROOT / "deploy" / "compose.yaml").read_text())["services"]
+    source, target = own_servers
+    secrets = tmp_path / "secrets"
+    secrets.mkdir()
+    for name, dsn in {
+        "source_admin_dsn": source.dsn(),
+        "target_admin_dsn": target.dsn(),
+        "application_dsn": source.dsn("shop", "shop", "its own"),
+        "source__dsn": source.dsn("shop", "crossfade", "to read"),
+        "target__dsn": target.dsn("shop", "crossfade", "to write"),
+    }.items():
+        (secrets / name).write_text(dsn)
+    secrets.chmod(0o755)
+    (root / "run/secrets").mkdir(parents=True, exist_ok=True)
+    log = tmp_path / "containers.log"
+
+    def run(name: str, *arguments: str, env: dict[str, str] | None = None) -> subprocess.Popen[bytes]:
+        entry = services[name].get("entrypoint", config["Entrypoint"])
+        mounts = {secrets: "/run/secrets", ROOT / "config": "/etc/crossfade"}
+        return images.started(
+            root, {**config, "Entrypoint": entry}, list(arguments), mounts=mounts, env=env or {}, log=log
+        )
+
+    assert run("prepare", "--rows", "3000").wait(120) == 0, log.read_text()
+    assert "The shop is there" in log.read_text()
+    given = services["crossfade"]["environment"] | {"CROSSFADE_HTTP__LISTEN": f"127.0.0.1:{free_port()}"}
+    load, crossfade = run("load", "--rate", "50"), run("crossfade", env=given)
+    try:
+        _until(lambda: '"phase is streaming"' in log.read_text(), crossfade, log)
+        with psycopg.connect(source.dsn("shop")) as session:
+            latest = "SELECT max(id) FROM orders"
+            before = session.execute(latest).fetchone()
+            session.commit()
+            _until(lambda: session.execute(latest).fetchone() != before and session.commit() is None, load, log)
+        with psycopg.connect(target.dsn("shop"), autocommit=True) as session:
+            copied = session.execute("SELECT count(*) > 0 FROM app.orders").fetchone()
+        assert copied == (True,)
+        for one in (load, crossfade):
+            os.kill(_first_process(one.pid), signal.SIGTERM)
+            assert one.wait(40) == 0, log.read_text()[-3000:]
+    finally:
+        for one in (load, crossfade):
+            one.kill()
+            one.wait()

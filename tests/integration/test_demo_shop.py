@@ -97,7 +97,7 @@ def test_it_is_open_until_it_is_told_to_close(made: Shop, secrets: Path, tmp_pat
         said, _ = opened.communicate(timeout=60)
     assert opened.returncode == 0, said
     assert "Closed after" in said
-    assert "does not answer; trying again" in said
+    assert "does not answer the shop; trying again" in said
     with psycopg.connect(made.source, autocommit=True) as session:
         assert session.execute("SELECT sum(n_tup_ins) FROM pg_stat_user_tables").fetchone() != before
 

@@ -93,20 +93,25 @@ def _prepare(shop: Shop, rows: int) -> None:
 
 
 async def _open(writers: Writers, pulse: Path | None) -> None:
-    """Write until told to stop; a legacy server that goes away is tried again, as an application would."""
+    """Write until SIGTERM or Ctrl-C."""
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
-    teller = asyncio.create_task(_tell_now_and_then(writers, stop, pulse), name="shop.teller")
+    async with asyncio.TaskGroup() as group:
+        group.create_task(_tell_now_and_then(writers, stop, pulse), name="shop.teller")
+        await keep_open(writers, stop)
+    _tell(f"Closed after {writers.counts.committed:,} transactions.")
+
+
+async def keep_open(writers: Writers, stop: asyncio.Event) -> None:
+    """Write until `stop`; a legacy server that goes away is tried again, as an application would."""
     while not stop.is_set():
         try:
             await writers.run(stop)
         except* Unreachable:
-            _tell("The legacy database does not answer; trying again.")
+            _tell("The legacy database does not answer the shop; trying again.")
             await _wait(stop, _AGAIN)
-    await teller
-    _tell(f"Closed after {writers.counts.committed:,} transactions.")
 
 
 async def _tell_now_and_then(writers: Writers, stop: asyncio.Event, pulse: Path | None) -> None:

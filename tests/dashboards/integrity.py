@@ -151,5 +151,47 @@ ROW: Final = Row(
             least=0,
             empty="none",
         ),
+        Panel(
+            kind=Kind.LINES,
+            title="Received and applied",
+            description="Row changes a second as they come and as they become durable. In the long run as many go as"
+            " come: what is left out, put aside or already there is counted in the panels around.",
+            unit="cps",
+            queries=(
+                Query(promql.per_second(promql.stream("crossfade_changes_received_total")), "received"),
+                Query(shared.changes_per_second(), "applied"),
+            ),
+            width=8,
+            least=0,
+        ),
+        Panel(
+            kind=Kind.LINES,
+            title="Left out on purpose",
+            description="Changes that the mapping's row filters keep from the target, by table. A table that should"
+            " not be here has a filter that says too much: `crossfade check --explain TABLE`.",
+            unit="cps",
+            queries=(
+                Query(
+                    promql.per_second(promql.stream("crossfade_changes_filtered_total"), "workflow, direction, table"),
+                    "{{table}}",
+                ),
+            ),
+            width=8,
+            least=0,
+        ),
+        Panel(
+            kind=Kind.LINES,
+            title="Ids remapped",
+            description="Ids looked up in the id maps, by how they were found: hit in memory, miss only on the"
+            " target, created new. Many misses for long: more ids are in use than the cache holds.",
+            unit="cps",
+            queries=(
+                Query(
+                    promql.per_second(promql.flow("crossfade_idmap_lookups_total"), "workflow, result"), "{{result}}"
+                ),
+            ),
+            width=8,
+            least=0,
+        ),
     ),
 )

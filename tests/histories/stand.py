@@ -50,7 +50,10 @@ _WORKFLOW = "agreement"
 _EMPTY = "; ".join(
     [
         "SET session_replication_role = replica",
-        *(f"DELETE FROM public.{table.name}" for table in (*TABLES, *PARTS)),
+        *(
+            f"DELETE FROM public.{name}"
+            for name in {*(table.target for table in TABLES), *(part.name for part in PARTS)}
+        ),
         *(f"DELETE FROM crossfade.id_{keyspace}" for keyspace in KEYSPACES),
         f"UPDATE crossfade.progress SET end_lsn = '{Lsn(START)}', epoch = 1",
     ]
@@ -147,8 +150,8 @@ class Side:
                 outcome.reasons[f"{event.by_level} {event.reason}".strip()] += 1
                 for (_, kind), times in event.conflicts.items():
                     outcome.conflicts[kind] += times
-                for (table, operation), times in event.changes.items():
-                    outcome.changes[f"{table.name} {operation.name}"] += times
+                for (route, operation), times in event.changes.items():
+                    outcome.changes[f"{route.source.name} to {route.target.name} {operation.name}"] += times
 
         applier, gatherer = self._applier(way, pipe, outcome, listen, replica_role=replica_role)
         empty: Shown = {name: Counter() for name in with_parts(story.tables)}

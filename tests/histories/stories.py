@@ -170,7 +170,7 @@ class _Teller:
 
 def _insert(teller: _Teller, table: TableSpec, key: int, value: int) -> None:
     values = teller.values(table, key, value)
-    if table.name == "members":
+    if "slot" in table.key:
         values["slot"] = key % 3
     teller.do(lambda: teller.source.insert(table, values))
 
@@ -212,7 +212,7 @@ def _may_move(teller: _Teller, table: TableSpec) -> bool:
 def _may_shift(teller: _Teller, table: TableSpec) -> bool:
     """Its key is a number of its own."""
     is_number = _may_move(teller, table) and table.kind(table.key[0]) in ("int4", "int8")
-    return is_number and table.name not in ("members", "votes")
+    return is_number and not any(table.key[0] in reference.columns for reference in table.references)
 
 
 def _rekey(teller: _Teller, table: TableSpec, rows: list[Row], key: int, value: int) -> None:
@@ -220,7 +220,7 @@ def _rekey(teller: _Teller, table: TableSpec, rows: list[Row], key: int, value: 
     if not _may_move(teller, table):
         return
     made = teller.values(table, key, value)
-    if table.name == "members":
+    if "slot" in table.key:
         made["slot"] = key % 3
     names = [*table.key, *(teller.free(table, value // 7) if value % 3 == 0 else ())]
     chosen = {name: made[name] for name in names}
@@ -365,7 +365,7 @@ _OFTEN: Final = (
 )
 # What forces the exact path for a whole batch comes last and seldom.
 _MENU: Final = (*_OFTEN, *STEPS.keys() - {"truncate", "poison"})
-_MEDDLED: Final = ("things", "stays", "pairs", "fulls", "kinds", "codes", "firm", "rooms", "shifts")
+_MEDDLED: Final = ("things", "stays", "pairs", "fulls", "kinds", "codes", "firm", "rooms", "shifts", "boats")
 
 
 # What the target shows ---------------------------------------------------------------------------------------------
@@ -399,7 +399,7 @@ def _target_expressions(table: TableSpec) -> list[str]:
     for name in table.names:
         if name in table.dropped:
             continue
-        target = {"note": "remark"}.get(name, name) if table.name == "things" else name
+        target = {"note": "remark"}.get(name, name) if table.name == "things" else dict(table.renamed).get(name, name)
         text = TAKEN_BACK.get((table.name, name), f"t.{target}::text")
         if name in remapped:
             known = f"(SELECT m.old::text FROM crossfade.id_{remapped[name]} m WHERE m.new = t.{target})"
@@ -448,7 +448,10 @@ def expected(tables: Sequence[str]) -> str:
 
 def reading(tables: Sequence[str]) -> str:
     """SQL for the target: one row a row, its table and what `shown` holds of it."""
-    selects = [_select(name, _target_expressions(BY_NAME[name]), name) for name in tables]
+    selects = [
+        _select(name, _target_expressions(BY_NAME[name]), BY_NAME[name].target) + f" WHERE {BY_NAME[name].mine}"
+        for name in tables
+    ]
     selects += [_select(part.name, part.shown, part.name) for name in tables for part in PARTS_OF[name]]
     return " UNION ALL ".join(selects)
 
@@ -524,13 +527,13 @@ def _meddle(teller: _Teller, tables: Sequence[str], step: Step) -> Meddling | No
     if table.kept and step.value % 2:
         for row in rows:
             row.kept = "kept"
-        return Meddling(f"UPDATE public.{table.name} SET kept = 'kept'", _shown(teller.source, tables))
+        return Meddling(f"UPDATE public.{table.target} SET kept = 'kept'", _shown(teller.source, tables))
     if not rows:
         return None
     row = rows[step.key % len(rows)]
     where = " AND ".join(f"{name} = {_literal(row.values[name])}" for name in table.key)
     row.is_lost = True
-    return Meddling(f"DELETE FROM public.{table.name} WHERE {where}", _shown(teller.source, tables))
+    return Meddling(f"DELETE FROM public.{table.target} WHERE {where}", _shown(teller.source, tables))
 
 
 def _literal(value: Value) -> str:

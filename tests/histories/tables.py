@@ -41,6 +41,8 @@ class TableSpec:
     `identity` is d, f or i as in a Relation message; `flags` the columns of the replica identity (for i), `key` those
     by which the target finds rows. `unique` are further unique columns, `deferrable` those of them that are deferred.
     `kept` has a target column that nothing feeds. `owned` has a key of a keyspace. `remapped` are columns by keyspace.
+    `into` is the target table where it is another one, which has other sources as well: then `mine` is SQL over its row
+    `t` that says whose the row is. `renamed` are columns with the target's names.
     """
 
     name: str
@@ -56,6 +58,14 @@ class TableSpec:
     kept: bool = False
     append_only: bool = False
     moves: bool = True  # the key may change
+    into: str = ""
+    mine: str = "true"
+    renamed: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def target(self) -> str:
+        """The target table's name."""
+        return self.into or self.name
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -64,6 +74,9 @@ class TableSpec:
     def kind(self, column: str) -> str:
         return dict(self.columns)[column]
 
+
+_IS_OF_DOG: Final = "EXISTS (SELECT FROM crossfade.id_dog m WHERE m.new = t.{})"
+_IS_OF_PARCEL: Final = "EXISTS (SELECT FROM crossfade.id_parcel m WHERE m.new = t.id)"
 
 TABLES: Final[tuple[TableSpec, ...]] = (
     TableSpec(
@@ -156,6 +169,40 @@ TABLES: Final[tuple[TableSpec, ...]] = (
     TableSpec(
         "pinned", (("n", "int4"), ("who_type", "text"), ("who_id", "int4")), key=("who_type", "who_id"),
     ),
+    TableSpec(
+        "boats", (("id", "int4"), ("label", "text"), ("big", "text")), key=("id",), into="crafts",
+        mine="t.id < 100000", renamed=(("label", "name"),),
+    ),
+    TableSpec(
+        "planes", (("n", "int4"), ("id", "int4"), ("big", "text")), key=("id",), identity="f",
+        remapped=(("id", "plane"),), owns="plane", moves=False, into="crafts", mine="t.id >= 100000",
+    ),
+    TableSpec(
+        "cats", (("id", "int4"), ("n", "int4")), key=("id",), remapped=(("id", "cat"),), owns="cat", into="pets",
+        mine=f"NOT {_IS_OF_DOG.format('id')}",
+    ),
+    TableSpec(
+        "dogs", (("id", "int4"), ("n", "int4"), ("big", "text")), key=("id",), remapped=(("id", "dog"),), owns="dog",
+        into="pets", mine=_IS_OF_DOG.format("id"),
+    ),
+    TableSpec(
+        "cat_meals", (("cat_id", "int4"), ("slot", "int4"), ("n", "int4")), key=("cat_id", "slot"),
+        references=(Reference("cat_id", "cats"),), remapped=(("cat_id", "cat"),), into="meals",
+        mine=f"NOT {_IS_OF_DOG.format('pet_id')}", renamed=(("cat_id", "pet_id"),),
+    ),
+    TableSpec(
+        "dog_meals", (("slot", "int4"), ("dog_id", "int4"), ("n", "int4")), key=("dog_id", "slot"),
+        references=(Reference("dog_id", "dogs"),), remapped=(("dog_id", "dog"),), into="meals",
+        mine=_IS_OF_DOG.format("pet_id"), renamed=(("dog_id", "pet_id"),),
+    ),
+    TableSpec(
+        "letters", (("id", "text"), ("n", "int4"), ("big", "text")), key=("id",), into="mail",
+        mine=f"NOT {_IS_OF_PARCEL}",
+    ),
+    TableSpec(
+        "parcels", (("id", "int4"), ("n", "int4"), ("big", "text")), key=("id",), remapped=(("id", "parcel"),),
+        owns="parcel", into="mail", mine=_IS_OF_PARCEL,
+    ),
 )  # fmt: skip
 BY_NAME: Final = {table.name: table for table in TABLES}
 
@@ -239,7 +286,7 @@ PARTS: Final[tuple[PartSpec, ...]] = (
     ),
 )  # fmt: skip
 PARTS_OF: Final = {table.name: [part for part in PARTS if part.of == table.name] for table in TABLES}
-KEYSPACES: Final = ("owner", "ticket", "tag", "leader")
+KEYSPACES: Final = ("owner", "ticket", "tag", "leader", "plane", "cat", "dog", "parcel")
 # A keyspace's owner comes with those that refer to it, and a parent with its children: for choosing some.
 FAMILIES: Final[tuple[tuple[str, ...], ...]] = (
     ("things",), ("pairs",), ("nodes",), ("parents", "children"), ("seats",), ("codes",), ("twins",), ("fulls",),
@@ -247,6 +294,7 @@ FAMILIES: Final[tuple[tuple[str, ...], ...]] = (
     ("shifts",), ("owners", "owned"), ("owners", "members"), ("owners", "loose"), ("kinds",), ("stays",), ("tickets",),
     ("ranks",), ("parents", "firm"), ("rooms",), ("tags", "tagged"), ("leaders", "votes"),
     ("mapped",), ("owners", "shared"), ("tickets", "shared"), ("owners", "pinned"),
+    ("boats", "planes"), ("cats", "dogs"), ("cats", "cat_meals", "dogs", "dog_meals"), ("letters", "parcels"),
 )  # fmt: skip
 
 # Keys of `mapped` that its map names; stories stay within.
@@ -303,6 +351,17 @@ CREATE TABLE kinds (id bigint PRIMARY KEY, i2 smallint, v varchar, f float8, m n
 CREATE TABLE mapped (id int PRIMARY KEY, code int, big text);
 CREATE TABLE shared (id int PRIMARY KEY, who_type text, who_id int, readers int[], body jsonb, big text);
 CREATE TABLE pinned (n int, who_type text, who_id int, PRIMARY KEY (who_type, who_id));
+CREATE TABLE boats (id int PRIMARY KEY, label text, big text);
+CREATE TABLE planes (n int, id int PRIMARY KEY, big text);
+ALTER TABLE planes REPLICA IDENTITY FULL;
+CREATE TABLE cats (id int PRIMARY KEY, n int);
+CREATE TABLE dogs (id int PRIMARY KEY, n int, big text);
+CREATE TABLE cat_meals (cat_id int REFERENCES cats ON DELETE CASCADE ON UPDATE CASCADE, slot int, n int,
+    PRIMARY KEY (cat_id, slot));
+CREATE TABLE dog_meals (slot int, dog_id int REFERENCES dogs ON DELETE CASCADE ON UPDATE CASCADE, n int,
+    PRIMARY KEY (dog_id, slot));
+CREATE TABLE letters (id text PRIMARY KEY, n int, big text);
+CREATE TABLE parcels (id int PRIMARY KEY, n int, big text);
 CREATE TABLE stays (id int PRIMARY KEY, v text UNIQUE, big text);
 CREATE TABLE tickets (id int PRIMARY KEY, n int);
 CREATE TABLE ranks (id int PRIMARY KEY DEFERRABLE INITIALLY DEFERRED, note text);
@@ -344,6 +403,10 @@ CREATE TABLE kinds_0 PARTITION OF kinds FOR VALUES WITH (MODULUS 2, REMAINDER 0)
 CREATE TABLE kinds_1 PARTITION OF kinds FOR VALUES WITH (MODULUS 2, REMAINDER 1);
 CREATE TABLE stays (id int GENERATED ALWAYS AS IDENTITY PRIMARY KEY, v text UNIQUE, big text,
     kept text DEFAULT 'fresh');
+CREATE TABLE crafts (big text, id bigint PRIMARY KEY, name text, n int, kept text DEFAULT 'fresh');
+CREATE TABLE pets (n int, big text, id uuid PRIMARY KEY);
+CREATE TABLE meals (pet_id uuid REFERENCES pets {cascade}, n int, slot int, PRIMARY KEY (slot, pet_id));
+CREATE TABLE mail (id text PRIMARY KEY, big text, n int);
 CREATE TABLE tickets (id bigint PRIMARY KEY, n int);
 CREATE TABLE ranks (id int PRIMARY KEY DEFERRABLE INITIALLY DEFERRED, note text);
 CREATE TABLE firm (id int PRIMARY KEY DEFERRABLE, parent_id int REFERENCES parents DEFERRABLE, n int);
@@ -363,7 +426,19 @@ ids:
   ticket: {from: public.tickets.id, to: bigint, strategy: offset, by: 1000}
   tag: {from: public.tags.id, to: uuid, strategy: uuid4}
   leader: {from: public.leaders.id, to: uuid, strategy: uuid7}
+  plane: {from: public.planes.id, to: bigint, strategy: offset, by: 100000}
+  cat: {from: public.cats.id, to: uuid, strategy: uuid7}
+  dog: {from: public.dogs.id, to: uuid, strategy: uuid4}
+  parcel: {from: public.parcels.id, to: text, strategy: uuid7}
 tables:
+  public.crafts:
+    from:
+      - {table: public.boats, columns: {name: label}}
+      - public.planes
+  public.pets: {from: [public.cats, public.dogs]}
+  public.meals:
+    from: [{table: public.cat_meals, columns: {pet_id: cat_id}}, {table: public.dog_meals, columns: {pet_id: dog_id}}]
+  public.mail: {from: [public.letters, public.parcels]}
   public.things:
     columns:
       remark: {from: note}

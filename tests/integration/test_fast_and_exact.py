@@ -192,7 +192,11 @@ def test_the_fold_is_the_net_effect(targets: Stand) -> None:
     if not targets.replica_role:
         pytest.skip("no target is asked")
     outcomes: Counter[str] = Counter()
-    plans = {each.target.name: each for each in targets.exact.plan.tables if each.target.name in BY_NAME}
+    plans = {
+        each.source.name: each
+        for each in targets.exact.plan.tables
+        if each.target.name == BY_NAME[each.source.name].target
+    }
     oids = {name: plan.source_oid for name, plan in plans.items()}
     relations: dict[str, Relation] = {}
     for name, oid in oids.items():

@@ -10,6 +10,7 @@ import pytest
 from crossfade import statements
 from crossfade.catalog import ReplicaIdentity, TableName
 from crossfade.mapping.plan import Keyspace, Strategy, TablePlan
+from crossfade.mapping.shares import InMap, InNoMap, InRange, Share
 from tests.unit.mapping.builders import compiled, name, table
 
 NAMES = (
@@ -163,3 +164,28 @@ def test_F27_every_name_is_quoted_everywhere() -> None:
         bare = re.sub(r'"(?:[^"]|"")*"', "", text.decode())
         assert re.fullmatch(r"[A-Za-z0-9_ ,.()=*:$]*", bare), bare
         assert not re.search(r"Mixed|space|line", bare)
+
+
+def shared(share: Share | None) -> TablePlan:
+    return dataclasses.replace(plan("id int!", "v text"), beside=(name("public.u"),), share=share)
+
+
+def test_the_rows_of_one_of_several_sources() -> None:
+    texts = {
+        InRange("id", None, 5): 'DELETE FROM "app"."t" AS t WHERE t."id" < 5',
+        InRange("id", -5, None): 'DELETE FROM "app"."t" AS t WHERE t."id" >= -5',
+        InRange("id", 5, 9): 'DELETE FROM "app"."t" AS t WHERE t."id" >= 5 AND t."id" < 9',
+        InMap("id", "k"): (
+            'DELETE FROM "app"."t" AS t WHERE EXISTS (SELECT FROM "crossfade"."id_k" AS m WHERE m.new::text ='
+            ' t."id"::text)'
+        ),
+    }
+    for share, text in texts.items():
+        assert statements.delete_share(shared(share)).as_string(None) == text
+    left = statements.delete_share(shared(InNoMap("id", ("a", "b")))).as_string(None)
+    assert left.count("NOT EXISTS (SELECT FROM") == 2
+
+
+def test_rows_that_nobody_can_tell_apart_are_never_deleted() -> None:
+    with pytest.raises(ValueError, match="cannot be told"):
+        statements.delete_share(shared(None))

@@ -21,6 +21,7 @@ from crossfade.events import Operation
 from crossfade.faults import Fault, Refused, RowRefused, Transient
 from crossfade.lsn import Lsn
 from crossfade.mapping.plan import OnMissing, OnOrphan, OnTruncate, Plan, TablePlan
+from crossfade.mapping.shares import InRange
 from crossfade.pgoutput.assemble import Piece
 from crossfade.pgoutput.changes import Change, Truncation, changes_of
 from crossfade.pgoutput.messages import UNCHANGED, Cell, Delete, Form, Insert, Relation, Update
@@ -239,7 +240,8 @@ class Replayer:
                 for change in changes_of(piece, self._form):
                     if isinstance(change, Truncation):
                         await self.open()
-                        await self._truncate(change, piece.begin.final_lsn)
+                        if await self._truncate(change, piece.begin.final_lsn):
+                            await self._load_ids(pieces)
                         continue
                     for step in self._steps_of(change, piece.begin.final_lsn):
                         self._steps.append(step)
@@ -559,7 +561,8 @@ class Replayer:
         except StatementFailed as failed:
             raise _refused(failed, step) from None
 
-    async def _truncate(self, truncation: Truncation, final_lsn: Lsn) -> None:
+    async def _truncate(self, truncation: Truncation, final_lsn: Lsn) -> bool:
+        """Returns whether id maps were written for it, after which what they do not hold must be asked again."""
         plans = [codec.plan for relation in truncation.relations for codec in self._open_codecs(relation, final_lsn)]
         for plan in plans:
             if plan.policies.truncate is OnTruncate.STOP:
@@ -569,9 +572,12 @@ class Replayer:
                     means="Nothing of that transaction was applied; the slot keeps it.",
                     do="Set `truncate: apply` for this table to follow, and restart the daemon.",
                 )
+        partly = self._sharing(plans)
         if not plans:
-            return
-        partly = await self._sharing(plans)
+            return False
+        asks_maps = any(plan.route in partly and not isinstance(plan.share, InRange) for plan in plans)
+        if asks_maps:
+            await self.write_ids()  # they say whose rows are whose, those of this transaction too
         names = list(dict.fromkeys(plan.target for plan in plans))
         if self._replica_role and not self._in_replica_role:
             # A change of a table applied as origin came before: triggers on TRUNCATE must not fire for it.
@@ -592,8 +598,9 @@ class Replayer:
         await self._connection.execute("RELEASE SAVEPOINT truncation")  # thousands of them must not nest
         for plan in plans:
             self.tally.changes[plan.route, Operation.TRUNCATE] += 1
+        return asks_maps
 
-    async def _sharing(self, plans: Sequence[TablePlan]) -> set[Route]:
+    def _sharing(self, plans: Sequence[TablePlan]) -> set[Route]:
         """Those of which the target keeps rows: of other sources, which are not truncated."""
         truncated = {plan.route for plan in plans}
         partly = {
@@ -608,8 +615,6 @@ class Replayer:
                     means="Nothing of that transaction was applied; the slot keeps it.",
                     do="To go on, start over: `crossfade teardown`, empty the target tables, `crossfade run`.",
                 )
-        if partly:
-            await self.write_ids()  # the maps say whose rows are whose, those of this transaction too
         return partly
 
     async def _delete_all(self, plans: Sequence[TablePlan], partly: Collection[Route]) -> None:

@@ -60,3 +60,24 @@ def test_what_went_is_told_at_its_place() -> None:
     spec = parse_mapping("version: 1\nschemas: {public: app}\ntables:\n  app.a:\n    drop: [gone]\n")
     text = refreshed_text(refresh(spec, source, target))
     assert "# mapping.yaml:5:12: public.a on the source has no column 'gone' to drop." in text
+
+
+def test_what_one_of_several_sources_leaves_open_is_proposed_in_its_own_entry() -> None:
+    tables = [
+        table("public.users", "id int", "name text", pk="id"),
+        table("legacy.clients", "id int", "name text", "full_address text", pk="id"),
+    ]
+    target = catalog(table("app.people", "id bigint", "name text", "address text", pk="id"))
+    text = """
+version: 1
+ids: {client: {from: legacy.clients.id, strategy: offset, by: 1000}}
+tables:
+  app.people: {from: [public.users, legacy.clients]}
+"""
+    found = refresh(parse_mapping(text), catalog(*tables), target)
+    assert not found.unmatched
+    proposed = refreshed_text(found)
+    assert "  app.people:\n    from:\n      - table: legacy.clients\n        columns:\n" in proposed
+    assert "full_address" in proposed
+    whole = text.replace("legacy.clients]", "{table: legacy.clients, columns: {address: full_address}}]")
+    assert refresh(parse_mapping(whole), catalog(*tables), target).is_empty

@@ -153,3 +153,22 @@ def test_the_worst_comes_first_and_decides() -> None:
     assert changes.all[-1].effect is FREE
     assert Changes(()).effect is FREE
     assert Changes(()).lines() == ["No difference in what becomes of any row."]
+
+
+LISTED = "version: 1\ntables: {a.t: {from: [x.one, {table: x.two, columns: {v: w}}]}}\n"
+
+
+@pytest.mark.parametrize(
+    ("changed", "effect", "words"),
+    [
+        (LISTED.replace("[x.one", "[x.three, x.one"), Effect.RESYNC, "is made of x.three as well"),
+        (LISTED.replace("x.one, ", ""), Effect.IMPOSSIBLE, "is made of x.one no more"),
+        (LISTED.replace("v: w", "v: u"), Effect.RESYNC, "a.t (from x.two).v"),
+        (LISTED.replace("{v: w}", "{v: w}, drop: [z]"), Effect.FREE, "drop lists other columns"),
+        (LISTED.replace("x.one, {table: x.two, columns: {v: w}}", "{table: x.two, columns: {v: w}}, x.one"), None, ""),
+    ],
+)
+def test_a_list_of_sources_is_compared_one_by_one(changed: str, effect: Effect | None, words: str) -> None:
+    found = between_specs(parse_mapping(LISTED), parse_mapping(changed)).all
+    assert [each.effect for each in found] == ([] if effect is None else [effect])
+    assert all(words in f"{each.subject} {each.sentence}" for each in found)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import random
 import uuid
 from collections.abc import Callable
@@ -11,7 +12,7 @@ from hypothesis import strategies as st
 from crossfade.catalog import TableName
 from crossfade.faults import RowRefused
 from crossfade.mapping.plan import Keyspace, Strategy
-from crossfade.wire.ids import Uuid7, allocator, normalise
+from crossfade.wire.ids import Allocator, Uuid7, allocator, normalise
 
 NOW = 1_700_000_000_000
 
@@ -126,6 +127,17 @@ def test_offset_refuses_what_the_new_type_cannot_hold_and_does_not_tell_the_valu
     with pytest.raises(RowRefused) as caught:
         made(Strategy.OFFSET, by=by, new_type=new_type)(old)
     assert old.decode().lstrip("-") not in str(caught.value).replace("next", "").replace("fix", "")
+
+
+def test_offset_refuses_what_belongs_to_another_source_of_the_table() -> None:
+    bounded = dataclasses.replace(keyspace(Strategy.OFFSET, by=1000, new_type="bigint"), lower=1000, upper=2000)
+    make = allocator(bounded, clock=lambda: NOW, randomness=zeros)
+    assert isinstance(make, Allocator)
+    assert make.many([b"0", b"999"]) == [b"1000", b"1999"]
+    for old in (b"-1", b"1000"):
+        with pytest.raises(RowRefused, match="belongs to another source") as caught:
+            make(old)
+        assert "keyspace" in caught.value.where
 
 
 @pytest.mark.parametrize(

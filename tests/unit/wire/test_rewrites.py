@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from crossfade.catalog import Column
 from crossfade.faults import ProtocolViolation, RowRefused
 from crossfade.mapping.plan import ColumnPlan, Rule
-from crossfade.mapping.rules import Conversion, Convert, Otherwise, ValueMap
+from crossfade.mapping.rules import Conversion, Convert, Otherwise, ValueMap, Within
 from crossfade.pgoutput.messages import Form
 from crossfade.wire.rewrites import Rewrite, rewriter, text_only
 from tests.unit.mapping.builders import table, with_oids
@@ -166,3 +166,25 @@ def test_texts_are_cut_by_characters() -> None:
 def test_other_rules_are_none_of_its_business() -> None:
     made = planned("numeric", "float8", Convert(Conversion.BY_TARGET, is_lossy=True))
     assert rewriter(made, Form.TEXT) is None
+
+
+@pytest.mark.parametrize(("lower", "upper"), [(None, 100), (-5, None), (-5, 100)])
+def test_a_number_is_taken_within_its_bounds_alone(lower: int | None, upper: int | None) -> None:
+    """The lower bound is the source's own, the upper one belongs to the next."""
+    text, binary = both("int", "int8", Within(lower, upper))
+    for number in (-6, -5, 0, 99, 100):
+        is_within = (lower is None or lower <= number) and (upper is None or number < upper)
+        for made, cell, wanted in (
+            (text, str(number).encode(), str(number).encode()),
+            (binary, number.to_bytes(4, "big", signed=True), number.to_bytes(8, "big", signed=True)),
+        ):
+            if is_within:
+                assert made(cell) == wanted
+                continue
+            with pytest.raises(RowRefused, match="belongs to another source") as refused:
+                made(cell)
+            assert " -6" not in str(refused.value), "the number itself is nobody's business"
+
+
+def test_a_number_that_the_target_may_not_hold_is_left_to_its_input_function() -> None:
+    assert "becomes" in text_only(planned("int8", "int", Within(None, 100)))

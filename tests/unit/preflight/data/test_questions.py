@@ -141,3 +141,27 @@ def test_clauses_of_the_target(clause: Clause, question: str | None) -> None:
     found = surveyed(source, target, IDS, clauses=[clause])
     assert [each for each, _ in asked(found)] == ([] if question is None else [question])
     assert len([each for survey in found for each in survey.blind]) == (question is None)
+
+
+TWO = "ids: {b: {from: public.b.id, strategy: offset, by: 100}}\ntables: {public.t: {from: [public.a, public.b]}}\n"
+SIDES = [table(f"public.{each}", "id int", "v text!", pk="id", keys=[key("v")]) for each in "ab"]
+
+
+def test_rows_of_two_sources_that_meet_are_counted_once() -> None:
+    """Each source keeps v unique; nothing keeps the two apart. The key does not meet: it is bounded."""
+    target = [table("public.t", "id int8", "v text!", pk="id", keys=[key("v"), key("v id")])]
+    found = surveyed(SIDES, target, TWO)
+    assert [name for name, _ in asked(found)].count("data_collision") == 1
+    question = the(found, "data_collision")
+    assert (question.severity, question.columns) == (Severity.ERROR, ("v",))
+    text = question.where.as_string(None)
+    assert 'AND EXISTS (SELECT FROM (SELECT s."v" AS "v0" FROM "public"."a" AS s) AS o' in text
+    outside = [each for survey in found for each in survey.questions if "another source" in each.sentence]
+    assert sorted(each.where.as_string(None) for each in outside) == ['s."id" < 0', 's."id" >= 100']
+
+
+def test_what_only_the_target_can_say_of_two_sources_is_told() -> None:
+    for unique in (key("v", partial=True), key("", key_name="lowered", expressions=True)):
+        found = surveyed(SIDES, [table("public.t", "id int8", "v text!", pk="id", keys=[unique])], TWO)
+        assert not [name for name, _ in asked(found) if name == "data_collision"]
+        assert any("meet in" in blind.sentence for survey in found for blind in survey.blind)

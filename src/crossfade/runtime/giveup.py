@@ -20,6 +20,7 @@ from crossfade.runtime.stop import Stop
 from crossfade.session.connect import Connection
 from crossfade.source import slot
 from crossfade.state import control
+from crossfade.telemetry.amounts import size
 
 COMMAND: Final = "give_up_slot"
 _BETWEEN: Final = 1.0  # seconds between two tries to drop it
@@ -33,10 +34,10 @@ class GivenUp(Refused):
 
 def given_up(name: str, limit: int, *, copied: tuple[int, int, int]) -> GivenUp:
     """`limit` in bytes; `copied`: tables, rows and bytes of the copy so far."""
-    tables, rows, size = copied
-    cost = f" ({tables} tables, {rows:,} rows, {size / 1024**3:.1f} GiB)" if tables else ""
+    tables, rows, copied_bytes = copied
+    cost = f" ({tables} tables, {rows:,} rows, {size(copied_bytes)})" if tables else ""
     return GivenUp(
-        f"The slot kept more WAL on the source than guards.wal_hard_limit allows ({limit / 1024**3:.1f} GiB), so it was"
+        f"The slot kept more WAL on the source than guards.wal_hard_limit allows ({size(limit)}), so it was"
         " given up to save the source.",
         where=f"source, slot {name}",
         means=f"The source is well. The target is a past state of it and will not move on: everything must be copied"

@@ -40,6 +40,7 @@ from crossfade.runtime.sampling import Oldest, sample_source
 from crossfade.runtime.state import WorkflowState
 from crossfade.session.connect import TARGET, Connection, connect
 from crossfade.settings import Settings
+from crossfade.telemetry.amounts import size
 from crossfade.telemetry.facts import AWAY
 from crossfade.telemetry.guards import Guards, Retention
 
@@ -225,7 +226,7 @@ class Guarding:
     def _copied(self) -> tuple[int, int, int]:
         """Tables, rows and bytes of the copy that would have to be made again."""
         copies = self._copies.values()
-        return len(copies), sum(rows for rows, _ in copies), sum(size for _, size in copies)
+        return len(copies), sum(rows for rows, _ in copies), sum(each for _, each in copies)
 
     def _tell_of_wal(self) -> None:
         """Alarms for both limits, and their end."""
@@ -240,7 +241,7 @@ class Guarding:
         ):
             if kind in (now, before):
                 name = f"wal_{kind.value}_limit"
-                text = f"The slot keeps more WAL on the source than guards.{name} ({_size(limit)})."
+                text = f"The slot keeps more WAL on the source than guards.{name} ({size(limit)})."
                 action = _ACTIONS[guards.on_wal_hard_limit] if kind is Retention.HARD else _LOOK
                 self._listener(Note(name, f"{text} {action}", level, alert=True, cleared=kind is before))
 
@@ -317,8 +318,3 @@ def _room(path: str) -> tuple[int, int] | tuple[None, None]:
     except OSError:
         return None, None
     return found.f_bavail * found.f_frsize, found.f_blocks * found.f_frsize
-
-
-def _size(count: int | None) -> str:
-    count = count or 0
-    return f"{count / 1024**3:.1f} GiB" if count >= 1024**3 else f"{count / 1024**2:.0f} MiB"

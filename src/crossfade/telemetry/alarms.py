@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from crossfade.events import Event, PauseReason, Phase
+from crossfade.telemetry.amounts import duration, size
 from crossfade.telemetry.facts import Facts
 from crossfade.telemetry.thresholds import Thresholds
 
@@ -81,8 +82,8 @@ def _not_working(facts: Facts, _: Thresholds, now: float) -> str | None:
     if facts.failing_since is None or facts.stands_by or facts.paused in _GUARDED or _is_failed(facts, now):
         return None
     return (
-        f"Waiting after an error for {_time(now - facts.failing_since)}, and no attempt to go on worked. The slot keeps"
-        f" WAL meanwhile. {facts.error}"
+        f"Waiting after an error for {duration(now - facts.failing_since)}, and no attempt to go on worked. The slot"
+        f" keeps WAL meanwhile. {facts.error}"
     )
 
 
@@ -118,7 +119,7 @@ def _lag_above(limit: Callable[[Thresholds], float]) -> Judge:
         slope = facts.lags.slope(over=600, now=now)
         if slope is not None and -slope > limits.lag_shrinking_rate:
             return None
-        return f"The target is {_time(lag)} behind the source, and that does not get less."
+        return f"The target is {duration(lag)} behind the source, and that does not get less."
 
     return judge
 
@@ -129,7 +130,7 @@ def _lag_growing(facts: Facts, limits: Thresholds, now: float) -> str | None:
         return None
     if facts.lag <= limits.lag_growing_seconds or slope <= limits.lag_growing_rate:
         return None
-    return f"The lag is {_time(facts.lag)} and grows by {slope:.1f} s each second: the source writes faster than we do."
+    return f"The lag is {duration(facts.lag)} and grows by {slope:.1f} s each second: the source is faster than we are."
 
 
 def _stalled(facts: Facts, limits: Thresholds, now: float) -> str | None:
@@ -139,8 +140,8 @@ def _stalled(facts: Facts, limits: Thresholds, now: float) -> str | None:
     if now - facts.moved_at < _STILL:
         return None
     return (
-        f"Nothing became durable for {_time(now - facts.moved_at)} while the source is {_size(behind)} ahead: a lock on"
-        " the target, one huge transaction, or a dead line."
+        f"Nothing became durable for {duration(now - facts.moved_at)} while the source is {size(behind)} ahead: a lock"
+        " on the target, one huge transaction, or a dead line."
     )
 
 
@@ -150,7 +151,7 @@ def _migration_stalled(facts: Facts, limits: Thresholds, now: float) -> str | No
         return None
     if facts.lag <= limits.migration_stalled_lag_seconds or rate >= limits.migration_stalled_changes_per_second:
         return None
-    return f"{rate:.0f} changes a second become durable, although the target is {_time(facts.lag)} behind."
+    return f"{rate:.0f} changes a second become durable, although the target is {duration(facts.lag)} behind."
 
 
 def _heartbeat_missing(facts: Facts, limits: Thresholds, now: float) -> str | None:
@@ -159,7 +160,7 @@ def _heartbeat_missing(facts: Facts, limits: Thresholds, now: float) -> str | No
     full = facts.queue is not None and facts.queue.bytes >= facts.queue.limit_bytes
     if full or now - facts.heard_at <= limits.heartbeat_missing_seconds:
         return None
-    return f"The source has sent nothing on the stream for {_time(now - facts.heard_at)}, not even a keepalive."
+    return f"The source has sent nothing on the stream for {duration(now - facts.heard_at)}, not even a keepalive."
 
 
 def _slot_inactive(facts: Facts, _: Thresholds, __: float) -> str | None:
@@ -178,8 +179,8 @@ def _slot_will_be_lost(facts: Facts, limits: Thresholds, now: float) -> str | No
     if left >= limits.slot_lost_within_seconds:
         return None
     return (
-        f"As WAL grows on the source now, max_slot_wal_keep_size is reached in {_time(max(0.0, left))}; then WAL that"
-        " is needed is removed, and everything must be copied again."
+        f"As WAL grows on the source now, max_slot_wal_keep_size is reached in {duration(max(0.0, left))}; then WAL"
+        " that is needed is removed, and everything must be copied again."
     )
 
 
@@ -202,7 +203,7 @@ _GUARDED: Final = {
 
 def _disk_space_low(facts: Facts, limits: Thresholds, _: float) -> str | None:
     low = [
-        f"{_DISKS.get(disk.endpoint, disk.endpoint)} has {disk.free / disk.capacity:.0%} ({_size(disk.free)}) free"
+        f"{_DISKS.get(disk.endpoint, disk.endpoint)} has {disk.free / disk.capacity:.0%} ({size(disk.free)}) free"
         for disk in facts.disks.values()
         if disk.free is not None and disk.capacity and disk.free / disk.capacity < limits.disk_free_ratio
     ]
@@ -221,8 +222,8 @@ def _long_transaction(facts: Facts, limits: Thresholds, _: float) -> str | None:
     if age is None or age <= limits.long_transaction_seconds:
         return None
     return (
-        f"A writing transaction has been open on the source for {_time(age)}: until it ends, the slot keeps all WAL"
-        " since it began, and a slot cannot be made."
+        f"A writing transaction has been open on the source for {duration(age)}: until it ends, the slot keeps all"
+        " WAL since it began, and a slot cannot be made."
     )
 
 
@@ -254,7 +255,7 @@ def _copy_stuck(facts: Facts, _: Thresholds, now: float) -> str | None:
         return None
     if now - facts.copied_at < _STILL:
         return None
-    return f"No row was copied for {_time(now - facts.copied_at)}."
+    return f"No row was copied for {duration(now - facts.copied_at)}."
 
 
 ALARMS: Final[tuple[Alarm, ...]] = (
@@ -279,13 +280,3 @@ ALARMS: Final[tuple[Alarm, ...]] = (
     Alarm("performance_degradation", WARNING, 300, _performance_degradation),
     Alarm("copy_stuck", WARNING, 900, _copy_stuck),
 )
-
-
-def _time(seconds: float) -> str:
-    if seconds < 120:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} minutes" if seconds < 7200 else f"{seconds / 3600:.0f} hours"
-
-
-def _size(count: float) -> str:
-    return f"{count / 1024**3:.1f} GiB" if count >= 1024**3 else f"{count / 1024**2:.0f} MiB"

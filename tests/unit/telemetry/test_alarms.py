@@ -71,7 +71,7 @@ def test_a_stream_that_keeps_up_raises_nothing_for_a_day(scene: Scene) -> None:
 
 
 def test_an_idle_stream_is_not_a_stalled_one(scene: Scene) -> None:
-    scene.wait(7200, LagMeasured(0.0, 0), received(1))
+    scene.wait(2400, LagMeasured(0.0, 0), received(1))
     assert scene.standing() == {}
 
 

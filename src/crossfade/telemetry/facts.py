@@ -168,6 +168,14 @@ class Facts:
 
     def observe(self, event: Event, now: float) -> None:
         match event:
+            case Acknowledged():
+                self._moved(event.position, now)
+            case Applied():
+                self._applied(event, now)
+            case Received():
+                self.heard_at = now
+            case PipeLevel():
+                self.queue = event
             case PhaseChanged():
                 if event.phase is not self.phase:
                     self.failed_at = now if self.phase is Phase.FAILED else self.failed_at
@@ -192,14 +200,6 @@ class Facts:
                 self.lag, self.lag_bytes = event.seconds, event.bytes
                 if event.seconds is not None:
                     self.lags.add(event.seconds, now)
-            case Acknowledged():
-                self._moved(event.position, now)
-            case Applied():
-                self._applied(event, now)
-            case Received():
-                self.heard_at = now
-            case PipeLevel():
-                self.queue = event
             case SourceSampled():
                 self.slot = event
                 if event.safe_wal_size is not None:

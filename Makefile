@@ -26,7 +26,7 @@ MODES   ?= exact tiny huge text sets
 EXAMPLES ?= 5000
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test test-unit test-matrix test-modes agree native chaos memory tpcb bench lint format sql schema dashboards stack test-deploy clean
+.PHONY: help venv demo test test-unit test-matrix test-modes agree native chaos memory tpcb bench lint format sql schema dashboards stack test-deploy drills clean
 
 help: ## this list
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' Makefile
@@ -114,6 +114,9 @@ stack: $(STAMP) ## databases, live writes, crossfade, Prometheus and Alertmanage
 
 test-deploy: $(STAMP) ## what takes downloads or minutes: dashboards on a real Prometheus, the page in a browser, packaging
 	$(BIN)/python -m pytest tests/deploy
+
+drills: $(STAMP) ## break things on a stage, see that status, probes, alerts and dashboard tell: docs/runbooks/drills.md
+	$(BIN)/python -m pytest -p no:randomly -x -s tests/drills
 
 clean: ## remove what these commands made
 	rm -rf $(VENV) .servers .tools build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache src/*.egg-info src/crossfade/wire/*.so src/crossfade/wire/*.c

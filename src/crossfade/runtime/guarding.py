@@ -176,7 +176,8 @@ class Guarding:
                             if self._seen_at != ours:
                                 break  # an attempt looks again
                 except (Fault, psycopg.Error, TimeoutError):
-                    pass  # the source is away: what was seen last stands
+                    # The source is away: the slot stands as it was seen last, but nobody knows how far the log is.
+                    self._state.unseen()
             await self._sleep(_TICK)
 
     async def condemned(self) -> None:

@@ -93,3 +93,7 @@ class WorkflowState:
             self._durable = ledger.durable
             lag = self.meter.measure(ledger.durable, ledger.applied, ledger.pending == 0)
         self._listener(LagMeasured(lag.seconds, lag.bytes))
+
+    def unseen(self) -> None:
+        """The source cannot be looked at: how far behind we are is not known."""
+        self._listener(LagMeasured(None, None))

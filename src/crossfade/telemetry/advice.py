@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
+from crossfade.lsn import Lsn
 from crossfade.telemetry.document import AlertEntry, PositionsEntry, SlotEntry, StatusDocument
 from crossfade.telemetry.notices import runbook
 
@@ -60,8 +61,11 @@ def next_steps(document: StatusDocument) -> list[str]:
     error = document["error"]
     if error is not None and not is_lost and not is_gone:
         retry = error["retry_in_seconds"]
-        if error["is_transient"]:
-            steps.append("The error is known to pass by itself and is retried; look at the servers if it stays.")
+        if document["paused"] == "target_full":
+            pass  # what that takes is said below
+        elif error["is_transient"]:
+            where = error["component"] if error["component"] in ("source", "target") else "servers"
+            steps.append(f"The error is known to pass by itself and is retried; look at the {where} if it stays.")
         elif retry is not None:
             steps.append(
                 "Mend what the error says, then `crossfade resume` to try again at once "
@@ -71,10 +75,13 @@ def next_steps(document: StatusDocument) -> list[str]:
             steps.append("Mend what the error says, then `crossfade run`.")
     if document["paused"] is not None:
         steps.append(_PAUSED.get(document["paused"], "Paused: go on with `crossfade resume`."))
-    if any(alert["name"] == "slot_retention" for alert in document["alerts"]):
+    standing = {alert["name"] for alert in document["alerts"]}
+    if slot is not None and "slot_retention" in standing:
+        steps.append(_HELD_BY_OTHERS if _is_held_by_others(slot) else _HELD_BY_US)
+    if "apply_blocked" in standing:
         steps.append(
-            "Let crossfade catch up (or raise max_slot_wal_keep_size and the space for WAL on the source) before the "
-            "slot is lost or the disk is full."
+            "Ask whose session it is that blocks the apply (pg_stat_activity on the target), and have it ended; the "
+            "apply goes on by itself."
         )
     if document["alerts"]:
         steps.append(_read_on(document["alerts"]))
@@ -93,7 +100,7 @@ def next_steps(document: StatusDocument) -> list[str]:
             steps.append("No daemon runs: start it again with `crossfade run`.")
     elif not document["leader"]:
         steps.append("This one is a standby; it takes over when the leader is gone.")
-    elif error is None and document["paused"] is None:
+    elif error is None and document["paused"] is None and not steps:
         steps.extend(_by_phase(document))
     return steps
 
@@ -104,6 +111,24 @@ def _read_on(alerts: Sequence[AlertEntry]) -> str:
     pages = dict.fromkeys(runbook(alert["name"]) for alert in ordered)
     names = ", ".join(dict.fromkeys(alert["name"] for alert in ordered))
     return f"See to what the alerts say ({names}); what to look at, and what to do: {', '.join(pages)}."
+
+
+_HELD_BY_US: Final = (
+    "Let crossfade catch up (or raise max_slot_wal_keep_size and the space for WAL on the source) before the slot is "
+    "lost or the disk is full."
+)
+_HELD_BY_OTHERS: Final = (
+    "Crossfade has confirmed most of that WAL; what keeps it is most likely a long transaction on the source. Find it "
+    "in pg_stat_activity there (backend_xid, xact_start) or pg_prepared_xacts, and have it ended."
+)
+
+
+def _is_held_by_others(slot: SlotEntry) -> bool:
+    """Most of the WAL kept is before what we confirmed: it is kept for a transaction that is still open."""
+    if slot["restart_lsn"] is None or slot["confirmed_flush_lsn"] is None:
+        return False
+    confirmed = Lsn.parse(slot["confirmed_flush_lsn"]) - Lsn.parse(slot["restart_lsn"])
+    return confirmed > slot["retained_bytes"] / 2
 
 
 def _is_gone(slot: SlotEntry, positions: PositionsEntry) -> bool:

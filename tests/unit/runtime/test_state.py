@@ -24,6 +24,14 @@ def test_K1_setting_our_clock_does_not_move_the_source_s(monkeypatch: pytest.Mon
     assert state.source_now() == 1_000.5
 
 
+def test_a_source_that_is_away_leaves_no_lag_behind_that_looks_like_none() -> None:
+    state, events = told()
+    state.sampled(sampled(5000))
+    assert events[-1] != LagMeasured(None, None)
+    state.unseen()
+    assert events[-1] == LagMeasured(None, None)
+
+
 # pauses
 
 OPERATOR, FULL, OWN = PauseReason.OPERATOR, PauseReason.TARGET_FULL, PauseReason.OWN_DISK

@@ -236,7 +236,7 @@ def test_an_alert_names_the_page_that_helps(book: StatusBook) -> None:
     book.observe(LagMeasured(0.0, 0))
     book.observe(Note("copy_yields", "It gave way.", "warning", alert=True))
     book.observe(Note("apply_blocked", "It waits for a lock.", "error", alert=True))
-    (step,) = book.document()["next_steps"]
+    *_, step = book.document()["next_steps"]
     assert step == (
         "See to what the alerts say (apply_blocked, copy_yields); what to look at, and what to do:"
         " docs/runbooks/CrossfadeStalled.md, docs/operations.md#what-the-messages-mean."
@@ -249,6 +249,41 @@ def test_a_copy_that_stands_still_has_no_end_in_sight(book: StatusBook, clock: C
     book.observe(copied("running", 100, estimated=10**9))
     assert book.document()["copy"]["rows_per_second"] == 10.0
     assert book.document()["copy"]["eta_seconds"] is None  # it would be three years
+
+
+def test_nobody_is_told_to_wait_or_that_all_is_well_while_something_stands(book: StatusBook) -> None:
+    book.observe(PhaseChanged(Phase.STREAMING))
+    book.observe(LagMeasured(30.0, 5000))
+    book.observe(Note("apply_blocked", "The apply waits for a lock held by session [7].", "warning", alert=True))
+    steps = _leading(book)["next_steps"]
+    assert "pg_stat_activity on the target" in steps[0]
+    assert not any("crossfade wait" in step for step in steps)
+    book.observe(Note("apply_blocked", "", "info", alert=True, cleared=True))
+    book.observe(LagMeasured(0.0, 0))
+    book.observe(Note("append_only_changed", "Rows were changed.", "warning", alert=True))
+    assert not any("Leave it running" in step for step in _leading(book)["next_steps"])
+
+
+@pytest.mark.parametrize(
+    ("confirmed", "advice"), [(2000, "Let crossfade catch up"), (4800, "long transaction on the source")]
+)
+def test_who_keeps_the_wal_decides_what_to_do_about_it(book: StatusBook, confirmed: int, advice: str) -> None:
+    book.observe(sampled(5000, confirmed_flush_lsn=Lsn(confirmed), wal_keep_limit=5000))
+    assert [alert["name"] for alert in _leading(book)["alerts"]] == ["slot_retention"]
+    assert advice in _leading(book)["next_steps"][0]
+
+
+def test_a_full_disk_asks_for_one_thing(book: StatusBook) -> None:
+    book.observe(failed(sqlstate="53100"))
+    book.observe(Paused(PauseReason.TARGET_FULL))
+    (step,) = _leading(book)["next_steps"]
+    assert "make room there" in step
+
+
+@pytest.mark.parametrize(("component", "where"), [("source", "at the source"), ("stream", "at the servers")])
+def test_an_error_that_passes_says_where_to_look(book: StatusBook, component: str, where: str) -> None:
+    book.observe(failed(component, sqlstate="08006"))
+    assert where in _leading(book)["next_steps"][0]
 
 
 def test_a_slot_that_was_dropped_is_not_said_to_retain_wal(book: StatusBook) -> None:
@@ -277,7 +312,7 @@ def test_without_a_slot_yet_starting_again_is_the_advice(book: StatusBook) -> No
 
 
 def test_slot_retention_is_told_before_the_slot_is_lost(book: StatusBook) -> None:
-    book.observe(sampled(retained_bytes=600, wal_keep_limit=1000))
+    book.observe(sampled(confirmed_flush_lsn=Lsn(1000), retained_bytes=600, wal_keep_limit=1000))
     document = _leading(book)
     assert any("max_slot_wal_keep_size" in step for step in document["next_steps"])
     (alert,) = document["alerts"]

@@ -23,15 +23,15 @@ from crossfade.wire.cells import id_reader
 
 _TEXT_OID: Final = 25
 _TUPLE: Final = 30  # where a row message's first marker stands in its frame
+_ROWS: Final = b"IUD"
 _TO_ESCAPE: Final = re.compile(rb'[\x00-\x1f"\\]')
 
 
 @dataclass(frozen=True, slots=True)
 class _Compound:
-    """Places of the parts in a tuple, and what reads each."""
+    """The place of each part in a tuple, and what reads its cell."""
 
-    places: tuple[int, ...]
-    readers: tuple[Callable[[bytes], bytes], ...]
+    parts: tuple[tuple[int, Callable[[bytes], bytes]], ...]
 
 
 class Widener:
@@ -73,19 +73,19 @@ class Widener:
         Raises ProtocolViolation.
         """
         oid = int.from_bytes(frame[26:30], "big")
-        compounds = self._compounds.get(oid) if frame[25:26] in (b"I", b"U", b"D") else None
-        if compounds is None:
+        compounds = self._compounds.get(oid)
+        if compounds is None or frame[25] not in _ROWS:
             return frame
+        columns = self._columns[oid]
+        count = (columns + len(compounds)).to_bytes(2, "big")
         parts = [frame[:_TUPLE]]
-        at = _TUPLE
-        while at < len(frame):
-            marker = frame[at : at + 1]
-            cells, start, at = _cells(frame, at + 1)
-            if len(cells) != self._columns[oid]:
-                raise _violation("A tuple has another number of columns than its relation.", frame, start)
-            count = len(cells) + len(compounds)
-            parts += [marker, count.to_bytes(2, "big"), frame[start:at]]
-            parts += [self._cell(cells, each) for each in compounds]
+        at, size = _TUPLE, len(frame)
+        while at < size:
+            start = at + 3  # behind the marker and the number of columns
+            starts = _starts(frame, start, size, columns)
+            parts += (frame[at : at + 1], count, frame[start : starts[-1]])
+            parts += [self._cell(frame, starts, each) for each in compounds]
+            at = starts[-1]
         return b"".join(parts)
 
     def _widened(self, relation: Relation) -> Relation:
@@ -103,19 +103,21 @@ class Widener:
         self._known[relation.oid] = relation, wide
         return wide
 
-    def _cell(self, cells: Sequence[bytes], compound: _Compound) -> bytes:
+    def _cell(self, frame: bytes, starts: Sequence[int], compound: _Compound) -> bytes:
         texts: list[bytes] = []
-        for place, read in zip(compound.places, compound.readers, strict=True):
-            cell = cells[place]
-            if len(cell) == 1:  # NULL, or not sent
-                return cell
-            texts.append(read(cell[5:]))
+        for place, read in compound.parts:
+            at, end = starts[place], starts[place + 1]
+            if end == at + 1:  # NULL, or not sent
+                return frame[at:end]
+            texts.append(read(frame[at + 5 : end]))
         value = joined(texts)
         return self._kind + len(value).to_bytes(4, "big") + value
 
 
 def joined(texts: Sequence[bytes]) -> bytes:
     """The value of a compound column, of its parts as the server prints them."""
+    if _TO_ESCAPE.search(b"".join(texts)) is None:
+        return b'["' + b'", "'.join(texts) + b'"]'
     return b"[" + b", ".join(map(_quoted, texts)) + b"]"
 
 
@@ -149,31 +151,32 @@ def _compound(relation: Relation, plan: TablePlan, name: str, form: Form) -> _Co
             )
         places.append(at)
     readers = [id_reader(relation.columns[at].type_oid) if form is Form.BINARY else _as_it_is for at in places]
-    return _Compound(tuple(places), tuple(readers))
+    return _Compound(tuple(zip(places, readers, strict=True)))
 
 
 def _as_it_is(cell: bytes) -> bytes:
     return cell
 
 
-def _cells(frame: bytes, at: int) -> tuple[list[bytes], int, int]:
-    """The cells of a tuple, each with its kind and length; where they begin and end."""
-    count = int.from_bytes(frame[at : at + 2], "big")
-    start = at = at + 2
-    cells: list[bytes] = []
-    for _ in range(count):
-        kind = frame[at : at + 1]
-        if kind in (b"t", b"b"):
-            end = at + 5 + int.from_bytes(frame[at + 1 : at + 5], "big")
-        elif kind in (b"n", b"u"):
-            end = at + 1
+def _starts(frame: bytes, at: int, size: int, columns: int) -> list[int]:
+    """Where each cell of a tuple begins, `at` being the first; behind the last one, where it ends."""
+    if at > size or frame[at - 2] << 8 | frame[at - 1] != columns:
+        raise _violation("A tuple has another number of columns than its relation.", frame, at)
+    starts = [at]
+    for _ in range(columns):
+        if at >= size:
+            raise _violation("The message ends before a column.", frame, at)
+        kind = frame[at]
+        if kind == 116 or kind == 98:
+            at += 5 + int.from_bytes(frame[at + 1 : at + 5], "big")
+        elif kind == 110 or kind == 117:
+            at += 1
         else:
             raise _violation("A column is of an unknown kind.", frame, at)
-        if end > len(frame):
-            raise _violation("The message ends inside a column.", frame, at)
-        cells.append(frame[at:end])
-        at = end
-    return cells, start, at
+        starts.append(at)
+    if at > size:
+        raise _violation("The message ends inside a column.", frame, at)
+    return starts
 
 
 def _violation(what: str, frame: bytes, at: int) -> ProtocolViolation:

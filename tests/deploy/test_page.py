@@ -6,6 +6,7 @@ policy, or asks for what is not there, fails.
 
 from __future__ import annotations
 
+import asyncio
 import json
 import re
 import signal
@@ -34,7 +35,7 @@ from crossfade.events import (
 )
 from crossfade.lsn import Lsn
 from crossfade.telemetry import amounts, http
-from crossfade.telemetry.feed import Feed
+from crossfade.telemetry.feed import Feed, Follower
 from crossfade.telemetry.http import Address, serve
 from crossfade.telemetry.metrics import Metrics
 from crossfade.telemetry.status import StatusBook, WatchedTable
@@ -314,6 +315,39 @@ async def test_where_events_are_refused_it_asks(browser: Browser, monkeypatch: p
         made.second(PhaseChanged(Phase.FAILED), Failed("apply", "It broke.", "", False, None))
         await browser.until("#headline", "It broke.")
         monkeypatch.setattr(http, "_MOST_FOLLOWERS", 5)
+        await browser.until_true("return document.getElementById('link').dataset.state === 'live'")
+
+
+async def test_a_line_that_is_cut_goes_on_where_it_was(browser: Browser, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = Made()
+    for _ in range(5):
+        made.second()
+    came_with: list[str] = []
+    begin, go_on = made.feed.follow, Follower.next
+
+    def follow(last_event_id: str = "") -> Follower:
+        came_with.append(last_event_id)
+        return begin(last_event_id)
+
+    async def cut(follower: Follower) -> bytes | None:
+        monkeypatch.setattr(Follower, "next", go_on)
+        await go_on(follower)
+        raise ConnectionResetError
+
+    monkeypatch.setattr(made.feed, "follow", follow)
+    async with made.served() as address:
+        await browser.open(f"http://{address}/")
+        await browser.until("#link", "Live")
+        monkeypatch.setattr(Follower, "next", cut)
+        made.second(LagMeasured(1.0, 1))  # wakes the one that waits, which is cut before it could tell
+        made.second(LagMeasured(2.0, 2))
+        async with asyncio.timeout(30):
+            while len(came_with) < 2 or await browser.text("#lag") != "2.0 s":
+                made.second(LagMeasured(2.0, 2))
+                await asyncio.sleep(0.1)
+        assert came_with[0] == ""
+        session, _, number = came_with[1].partition("-")
+        assert (len(session), int(number) >= 5) == (8, True)
         await browser.until_true("return document.getElementById('link').dataset.state === 'live'")
 
 

@@ -82,7 +82,8 @@ def bundle(config: Path, file: Path, *, json_output: bool) -> int:
     try:
         handle = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, _MODE)
     except OSError as error:
-        exits.tell(f"crossfade: {file}: {error.strerror or type(error).__name__}. Name a file that is not there yet.")
+        remedy = "Name a file that is not there yet." if isinstance(error, FileExistsError) else "Name another."
+        exits.tell(f"crossfade: {file}: {error.strerror or type(error).__name__}. {remedy}")
         return exits.USAGE
     done = False
     try:

@@ -115,7 +115,7 @@ async def keep_open(writers: Writers, stop: asyncio.Event) -> None:
 
 
 async def _tell_now_and_then(writers: Writers, stop: asyncio.Event, pulse: Path | None) -> None:
-    before, said = -1, 0.0
+    before, said = writers.counts.committed, 0.0
     while not stop.is_set():
         committed = writers.counts.committed
         if pulse is not None and committed != before:

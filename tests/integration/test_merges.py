@@ -7,6 +7,7 @@ databases of their own.
 
 from __future__ import annotations
 
+import json
 import signal
 from collections.abc import Iterator
 
@@ -335,6 +336,58 @@ def test_rows_that_cannot_be_there_stop_the_copy(workspace: Workspace, where: st
     left = {"meet": [(1, "other")], "outside": []}[where]
     assert workspace.databases.target.execute("SELECT id, v FROM t") == left
     assert daemon.terminate() == 0
+
+
+# Before anything is touched ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.one_version
+def test_rows_that_meet_are_counted_before_anything_is_touched(workspace: Workspace) -> None:
+    """By an e-mail address that one source has as a number, too; keys that leave their numbers are counted as well."""
+    sources = "CREATE TABLE a (id int PRIMARY KEY, v text, n int); CREATE TABLE b (id int PRIMARY KEY, v int, n int)"
+    workspace = prepared(workspace, TWO, source=sources, target=TABLE)
+    workspace.databases.source.execute(
+        "INSERT INTO a VALUES (1, '7', 0), (2, '8', 0), (3, NULL, 0), (1000, '9', 0);"
+        "INSERT INTO b VALUES (1, 7, 0), (2, 9, 0), (3, NULL, 0), (-1, 10, 0)"
+    )
+    answer = workspace.run("check", "--data", "--json")
+    said = json.loads(answer.stdout)
+    counted = {
+        (each["name"], table["source"], *each["columns"]): each["rows"]
+        for table in said["data"]["tables"]
+        for each in table["questions"]
+        if each["rows"]
+    }
+    assert counted == {
+        ("data_collision", "public.b", "v"): 2,
+        ("data_does_not_fit", "public.a", "id"): 1,
+        ("data_does_not_fit", "public.b", "id"): 1,
+    }
+    assert "sources_share_unique" in answer.stdout
+    assert answer.returncode == 3
+
+
+@pytest.mark.one_version
+def test_a_source_that_joins_or_leaves_is_refused_while_a_copy_stands(workspace: Workspace) -> None:
+    followed = follow(workspace, TWO, source=TABLES, target=TABLE)
+    followed.stop()
+    for left in ("a", "b"):
+        workspace.write(TWO.replace("[public.a, public.b]", f"public.{left}"))
+        answer = workspace.run("run", "--until", "caught-up")
+        assert answer.returncode == 78
+        assert f"public.{'b' if left == 'a' else 'a'} is in the running copy, and the mapping takes it no more" in (
+            " ".join((answer.stdout + answer.stderr).split())
+        )
+    followed.source("CREATE TABLE c (id int PRIMARY KEY, v text, n int)")
+    workspace.databases.grant()
+    more = TWO.replace("}\ntables", ", c: {from: public.c.id, strategy: offset, by: 500}}\ntables")
+    workspace.write(more.replace("public.b]", "public.b, public.c]"))
+    answer = workspace.run("check")
+    assert answer.returncode == 78
+    assert "take it out of the list that public.t is made from" in " ".join((answer.stdout + answer.stderr).split())
+    # The same with another order of the list says nothing new.
+    workspace.write(TWO.replace("[public.a, public.b]", "[public.b, public.a]"))
+    assert workspace.run("run", "--until", "caught-up").returncode == 0
 
 
 # The copy, interrupted ---------------------------------------------------------------------------------------------

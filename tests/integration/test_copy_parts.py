@@ -355,6 +355,27 @@ def test_the_state_of_an_older_program_is_upgraded_in_place(databases: Databases
     assert databases.target.value("SELECT version FROM crossfade.version") == VERSION
 
 
+def test_an_unfinished_copy_of_a_program_that_knew_no_sources_is_gone_on_with(
+    log: Workspace, databases: Databases
+) -> None:
+    """Version 3 had a target's name in the keys of the state alone: its marks say whose they are afterwards."""
+    synced(log.write(APPEND, extra=ONE_WORKER), failpoints="crash:after_copy_part_commit", code=137)
+    assert parts(databases, "state = 'done'") == 1
+    databases.target.execute("""
+        ALTER TABLE crossfade.copy_parts DROP CONSTRAINT copy_parts_pkey, DROP COLUMN source_schema, DROP source_name;
+        ALTER TABLE crossfade.copy_parts ADD PRIMARY KEY (workflow, target_schema, target_name, part);
+        ALTER TABLE crossfade.copy_tables DROP CONSTRAINT copy_tables_pkey;
+        ALTER TABLE crossfade.copy_tables ADD PRIMARY KEY (workflow, target_schema, target_name);
+        UPDATE crossfade.version SET version = 3;
+    """)
+    daemon = synced(log)
+    assert "public.log had been copied in part" in daemon.text()
+    assert_equal(databases, "log")
+    assert databases.target.value("SELECT version FROM crossfade.version") == VERSION
+    sources = databases.target.execute("SELECT DISTINCT source_schema, source_name FROM crossfade.copy_parts")
+    assert sources == [("public", "log")]
+
+
 def test_a_newer_state_is_left_alone(log: Workspace, databases: Databases) -> None:
     synced(log)
     databases.target.execute("UPDATE crossfade.version SET version = %s", [VERSION + 1])

@@ -121,9 +121,9 @@ def _trigger(plan: TablePlan, leaf: Table, trigger: Trigger, *, is_origin: bool)
 
 
 def written_columns(plans: Iterable[TablePlan]) -> dict[TableName, frozenset[str]]:
-    """Target columns we give values to, by target table."""
+    """Target columns we give values to in every row, whatever source it is of, by target table."""
     written: dict[TableName, frozenset[str]] = {}
     for plan in plans:
         names = frozenset(column.target.name for column in plan.columns)
-        written[plan.target] = written.get(plan.target, frozenset()) | names
+        written[plan.target] = written.get(plan.target, names) & names
     return written

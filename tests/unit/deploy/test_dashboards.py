@@ -158,6 +158,14 @@ def test_every_alert_is_linked_from_somewhere() -> None:
     assert set(rules.names()) - linked == set()
 
 
+def test_a_drill_names_panels_that_exist() -> None:
+    titles = {panel["title"] for panel in panels(load(FOLDER / "workflow.json"))}
+    rows = re.findall(r"^\| dashboard \| (.+) \|$", (rules.RUNBOOKS / "drills.md").read_text(), re.MULTILINE)
+    named = {title for row in rows for title in re.findall(r"\*([^*]+)\*", row)}
+    assert named
+    assert named <= titles
+
+
 # -- how they are laid out
 
 

@@ -73,7 +73,7 @@ def well(side: Side) -> None:
 # the target's disk ---------------------------------------------------------------------------------------------------
 
 
-def test_a_full_target_pauses_is_told_and_goes_on_by_itself(
+def test_H6_a_full_target_pauses_is_told_and_goes_on_by_itself(
     workspace: Workspace, databases: Databases, tmp_path: Path
 ) -> None:
     """SQLSTATE 53100: paused until a probe finds room; command, webhook and Alertmanager hear of both."""
@@ -129,7 +129,7 @@ def test_a_full_target_pauses_is_told_and_goes_on_by_itself(
     assert "no room" not in "".join(map(json.dumps, (body for _, _, body in web.received)))
 
 
-def test_past_its_capacity_the_target_pauses_and_an_operator_s_pause_outlives_that(
+def test_H6_past_its_capacity_the_target_pauses_and_an_operator_s_pause_outlives_that(
     workspace: Workspace, databases: Databases
 ) -> None:
     databases.target.execute(
@@ -188,7 +188,7 @@ def small_disk(size: str) -> Iterator[Path]:
         folder.rmdir()
 
 
-def test_a_disk_that_is_really_full_and_gets_room_again(postgres: Versions, tmp_path: Path) -> None:
+def test_H6_a_disk_that_is_really_full_and_gets_room_again(postgres: Versions, tmp_path: Path) -> None:
     """The target's tables lie on a disk of their own: what crossfade writes about itself does not fit either."""
     with small_disk("48m") as disk, crashable(postgres, tmp_path / "work") as workspace:
         databases = workspace.databases
@@ -227,7 +227,7 @@ def test_a_disk_that_is_really_full_and_gets_room_again(postgres: Versions, tmp_
 # errors --------------------------------------------------------------------------------------------------------------
 
 
-def test_many_errors_pause_and_it_tries_again_by_itself(workspace: Workspace, databases: Databases) -> None:
+def test_K5_many_errors_pause_and_it_tries_again_by_itself(workspace: Workspace, databases: Databases) -> None:
     followed = follow(workspace, source=ITEMS, rows=ROWS, extra=QUICK)
     refusing(databases.target, "40001")
     databases.source.execute("INSERT INTO items VALUES (100, 'refused')")
@@ -242,7 +242,7 @@ def test_many_errors_pause_and_it_tries_again_by_itself(workspace: Workspace, da
 # WAL on the source ---------------------------------------------------------------------------------------------------
 
 
-def test_the_slot_is_given_up_when_that_is_configured_and_not_before(
+def test_B1_the_slot_is_given_up_when_that_is_configured_and_not_before(
     workspace: Workspace, databases: Databases
 ) -> None:
     """First an alarm; a reload says what is to be done; then the slot goes, and everybody is told why."""
@@ -287,7 +287,7 @@ def test_the_slot_is_given_up_when_that_is_configured_and_not_before(
     assert "given up to save the source" in again.stderr
 
 
-def test_the_slot_is_watched_and_given_up_also_while_the_target_is_away(postgres: Versions, tmp_path: Path) -> None:
+def test_B1_the_slot_is_watched_and_given_up_also_while_the_target_is_away(postgres: Versions, tmp_path: Path) -> None:
     """Nothing makes a slot keep more WAL than a target that is away: the guards do not wait for it."""
     with crashable(postgres, tmp_path) as workspace:
         extra = '[guards]\nwal_hard_limit = "4 MiB"\non_wal_hard_limit = "give_up_slot"\n'
@@ -321,7 +321,7 @@ def test_our_own_disk_pauses_while_it_is_nearly_full(
             workspace,
             source=ITEMS,
             rows=ROWS,
-            extra=f'[guards]\nown_disk_path = "{disk}"\nown_disk_reserve = "2 MiB"\n',
+            extra=f'{QUICK}own_disk_path = "{disk}"\nown_disk_reserve = "2 MiB"\n',
         )
         (disk / "ballast").write_bytes(b"x" * (7 * MIB))
         paused(followed, "own_disk")

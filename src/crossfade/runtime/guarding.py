@@ -85,7 +85,7 @@ class Guarding:
         """Take note of one fact. Never raises, never waits."""
         match event:
             case Applied():
-                self._guards.applied(time.monotonic())
+                self._guards.applied()
             case Failed():
                 is_of_apply = event.component in ("apply", "stream") and event.sqlstate[:2] not in AWAY
                 if is_of_apply and event.is_transient and event.sqlstate != DISK_FULL:

@@ -59,7 +59,7 @@ class Alarms:
 
     def tick(self, now: float) -> None:
         """Judge; once a second."""
-        self._facts.pace.tick(now, least_rate=self.thresholds.performance_least_changes_per_second)
+        self._facts.tick(now, least_rate=self.thresholds.performance_least_changes_per_second)
         held: dict[Alarm, float] = {}
         raised: dict[str, Raised] = {}
         for alarm in ALARMS:  # of one name the worse comes later

@@ -160,6 +160,9 @@ class Facts:
         self.disks: dict[str, DiskMeasured] = {}
         self.copied_at = started
         self.pace = Pace(started)
+        # Of batches since the last tick: thousands may come in a second.
+        self._batches = self._changes = self._conflicts = 0
+        self._seconds = 0.0
 
     @property
     def follows(self) -> bool:
@@ -213,14 +216,24 @@ class Facts:
             case _:
                 pass
 
+    def tick(self, now: float, *, least_rate: float) -> None:
+        """Once a second, before anything is judged. `least_rate` is the pace's (changes a second)."""
+        if self._batches:
+            self.changes.add((self._changes,), now)
+            self.tried.add((0, self._batches), now)
+            self.conflicts.add((self._conflicts,), now)
+            self.pace.batch(self._seconds, self._changes, now)
+            self._batches = self._changes = self._conflicts = 0
+            self._seconds = 0.0
+        self.pace.tick(now, least_rate=least_rate)
+
     def _applied(self, event: Applied, now: float) -> None:
-        changes = sum(event.changes.values())
         self._moved(event.end_lsn, now)
-        self.changes.add((changes,), now)
-        self.tried.add((0, 1), now)
+        self._batches += 1
+        self._changes += sum(event.changes.values())
+        self._seconds += event.seconds
         if event.conflicts:
-            self.conflicts.add((sum(event.conflicts.values()),), now)
-        self.pace.batch(event.seconds, changes, now)
+            self._conflicts += sum(event.conflicts.values())
 
     def _moved(self, position: Lsn, now: float) -> None:
         if position > self.durable:

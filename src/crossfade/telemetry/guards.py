@@ -75,6 +75,7 @@ class Guards:
         self._probe_at = 0.0
         self._probing = _Patience()
         self._tried: deque[list[float]] = deque()  # second, failed, applied
+        self._applied = 0  # and not counted there yet
         self._tripped_until: float | None = None
         self._cooling = _Patience()
         self._soft_looks = self._hard_looks = 0
@@ -82,7 +83,9 @@ class Guards:
     # the whole -----------------------------------------------------------------------------------------------------
 
     def reasons(self, now: float) -> frozenset[PauseReason]:
-        """What the guards pause for now."""
+        """What the guards pause for now. To be asked every second."""
+        if self._applied:
+            self._try(now)
         if self._tripped_until is not None and now >= self._tripped_until:
             # One try: the window begins anew, and a rate that is still bad trips it again, for longer.
             self._tripped_until = None
@@ -148,9 +151,9 @@ class Guards:
 
     # errors --------------------------------------------------------------------------------------------------------
 
-    def applied(self, now: float) -> None:
-        """A batch is durable."""
-        self._try(now)[2] += 1
+    def applied(self) -> None:
+        """A batch is durable. There may be thousands in a second: they are counted when `reasons` is asked for."""
+        self._applied += 1
 
     def failed(self, now: float) -> None:
         """An attempt to apply failed, and would be made again by itself."""
@@ -166,6 +169,8 @@ class Guards:
             self._tried.popleft()
         if not self._tried or self._tried[-1][0] != int(now):
             self._tried.append([int(now), 0.0, 0.0])
+        self._tried[-1][2] += self._applied
+        self._applied = 0
         return self._tried[-1]
 
     # WAL on the source ---------------------------------------------------------------------------------------------

@@ -122,11 +122,20 @@ def test_few_failures_are_no_rate(guards: Guards) -> None:
 
 def test_a_rate_at_its_limit_does_not_pause_and_one_above_does(guards: Guards) -> None:
     for _ in range(6):
-        guards.applied(0)
+        guards.applied()
         guards.failed(0)
     assert guards.reasons(0) == frozenset()
     guards.failed(0)
     assert guards.reasons(0) == {ERRORS}
+
+
+def test_batches_of_long_ago_do_not_count_either(guards: Guards) -> None:
+    for _ in range(1000):
+        guards.applied()
+    guards.reasons(1)
+    for _ in range(LEAST_FAILURES):
+        guards.failed(WINDOW_SECONDS + 2)
+    assert guards.reasons(WINDOW_SECONDS + 2) == {ERRORS}
 
 
 def test_failures_of_long_ago_do_not_count(guards: Guards) -> None:

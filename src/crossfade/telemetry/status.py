@@ -185,6 +185,7 @@ class StatusBook:
         self._clock = clock
         self._monotonic = monotonic
         started = clock()
+        self._epoch = started - monotonic()  # taken once: a moment keeps its name, whatever is done to the clock
         self._daemon = DaemonEntry(
             pid=os.getpid(), host=socket.gethostname(), version=__version__, started_at=iso(started)
         )
@@ -319,9 +320,8 @@ class StatusBook:
         judged: list[AlertEntry] = []
         if self._alarms is not None:
             self._alarms.tick(self._monotonic())
-            ago = now - self._monotonic()
             judged = [
-                AlertEntry(name=each.name, level=each.level, text=each.text, since=iso(each.since + ago))
+                AlertEntry(name=each.name, level=each.level, text=each.text, since=iso(each.since + self._epoch))
                 for each in self._alarms.raised
             ]
         return sorted([*self._alerts.values(), *slot_ones, *judged], key=lambda alert: alert["level"] != "error")

@@ -21,6 +21,8 @@ from crossfade.events import (
     Recovered,
 )
 from crossfade.lsn import NOWHERE, Lsn
+from crossfade.runtime.limits import thresholds
+from crossfade.settings import Alerts
 from crossfade.telemetry.advice import next_steps
 from crossfade.telemetry.document import StatusDocument
 from crossfade.telemetry.status import StatusBook, WatchedTable
@@ -399,3 +401,31 @@ def test_the_pipe_is_no_part_of_the_document(book: StatusBook) -> None:
     before = book.document()
     book.observe(PipeLevel(1, 2, 3))
     assert book.document() == before
+
+
+def test_an_alert_that_is_judged_keeps_its_beginning_though_the_clock_is_set() -> None:
+    wall, steady = Clock(), Clock(50.0)
+    book = StatusBook("shop", thresholds=thresholds(Alerts()), clock=wall, monotonic=steady)
+    book.observe(LeaderChanged(True))
+    book.observe(Paused(PauseReason.OWN_DISK))
+    (first,) = book.alerts()
+    for seconds in (1.0003, 1.0007, 3600):
+        wall.advance(seconds)
+        steady.advance(1)
+        assert book.alerts() == [first]
+    assert (first["name"], first["level"]) == ("paused", "error")
+    assert book.document()["alerts"] == [first]
+
+
+def test_who_stands_by_has_no_alerts_of_a_stream_and_no_error() -> None:
+    book = StatusBook("shop", slot="crossfade", thresholds=thresholds(Alerts()))
+    book.observe(LeaderChanged(True))
+    book.observe(sampled(wal_status="lost"))
+    book.observe(Note("apply_blocked", "Somebody holds a lock.", "warning", alert=True))
+    book.observe(failed())
+    book.observe(LeaderChanged(False, tries_again=True))
+    assert book.document()["leader"]
+    assert {alert["name"] for alert in book.alerts()} == {"slot_lost", "apply_blocked"}
+    book.observe(LeaderChanged(False))
+    document = book.document()
+    assert (document["leader"], document["error"], document["slot"], document["alerts"]) == (False, None, None, [])

@@ -22,7 +22,7 @@ const plots = [
     least: 1,
     ofSeconds: true,
     clock,
-    empty: 'Not measured yet: lag begins when the copy is done.',
+    empty: 'Not measured yet.',
   }),
   new Plot(find('plot-rate'), {
     title: 'Throughput',

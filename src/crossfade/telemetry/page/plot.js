@@ -86,7 +86,7 @@ export class Plot {
     this.grid = element('g', { class: 'grid', 'aria-hidden': 'true' }, this.svg);
     this.areas = series.map(({ name }) => element('path', { class: `area ${name}` }, this.svg));
     this.lines = series.map(({ name }) => element('path', { class: `line ${name}` }, this.svg));
-    this.nothing = element('text', { class: 'nothing', 'text-anchor': 'middle', y: HEIGHT / 2 - 8 }, this.svg);
+    this.nothing = element('text', { class: 'nothing', 'text-anchor': 'middle', y: HEIGHT / 2 + 14 }, this.svg);
     this.cross = element('line', { class: 'cross', visibility: 'hidden' }, this.svg);
     figure.append(this.svg);
     this.svg.addEventListener('pointermove', (event) => {

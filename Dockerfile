@@ -13,6 +13,9 @@ ARG BASE=python:3.13-slim-bookworm
 
 FROM ${BASE} AS build
 
+# Another index, where packages come from a mirror: seen by pip, and not kept in the image.
+ARG PIP_INDEX_URL
+
 ENV CFLAGS=-g0 \
     PIP_DISABLE_PIP_VERSION_CHECK=1 \
     PIP_ROOT_USER_ACTION=ignore

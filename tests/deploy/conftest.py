@@ -12,15 +12,17 @@ from tests.deploy.browser import Browser, chromium
 from tests.deploy.tools import KEPT, Program, debian
 
 _PACKAGES = ("chromium", "chromium-driver", "fonts-dejavu-core")
+CHROMIUM = (
+    ("CHROMIUM", "chromium", _PACKAGES, "usr/lib/chromium/chromium"),
+    ("CHROMEDRIVER", "chromedriver", _PACKAGES, "usr/bin/chromedriver"),
+)
 
 
 @pytest.fixture(scope="session")
 def programs() -> tuple[Program, Program]:
     """Chromium and its driver."""
-    return (
-        debian("CHROMIUM", "chromium", _PACKAGES, "usr/lib/chromium/chromium"),
-        debian("CHROMEDRIVER", "chromedriver", _PACKAGES, "usr/bin/chromedriver"),
-    )
+    browser, driver = (debian(*each) for each in CHROMIUM)
+    return browser, driver
 
 
 @pytest_asyncio.fixture

@@ -23,14 +23,15 @@ Breaking = Callable[[Theatre], AbstractContextManager[None]]
 class Scene:
     """One drill. `breaks` is a context: what is broken when it is entered is mended when it is left.
 
-    `status` are words that `crossfade status` shows, `alerts` those that fire, `panels` those of the dashboard with
-    what they draw (`theatre.look`), `ready` what /readyz answers (None: nobody does). `elsewhere`: what is looked at is
-    the standby's, which must lead.
+    `status` are words that `crossfade status` shows, `page` those of the page in a browser ("": there is none),
+    `alerts` those that fire, `panels` those of the dashboard with what they draw (`theatre.look`), `ready` what
+    /readyz answers (None: nobody does). `elsewhere`: what is looked at is the standby's, which must lead.
     """
 
     title: str
     breaks: Breaking
     status: tuple[str, ...]
+    page: str
     alerts: tuple[str, ...]
     panels: tuple[tuple[str, str], ...]
     ready: int | None
@@ -155,6 +156,7 @@ SCENES: Final = (
         "The source is down",
         _source_down,
         status=("Not working since", "Cannot connect", "lag -", "look at the source if it stays"),
+        page="look at the source if it stays",
         alerts=("CrossfadeNotWorking",),
         panels=(("Alerts", ">= 1"), ("Lag", "absent")),
         ready=503,
@@ -163,6 +165,7 @@ SCENES: Final = (
         "The target is down",
         _target_down,
         status=("Not working since", "Cannot connect", "look at the target if it stays"),
+        page="look at the target if it stays",
         alerts=("CrossfadeNotWorking",),
         panels=(("Alerts", ">= 1"), ("Lag", "> 5")),
         ready=503,
@@ -171,6 +174,7 @@ SCENES: Final = (
         "The target's disk is full",
         _target_full,
         status=("Paused because the target's disk is full", "make room there. It goes on by itself"),
+        page="make room there. It goes on by itself",
         alerts=("CrossfadePaused",),
         panels=(("Alerts", ">= 1"), ("Lag", "> 5")),
         ready=200,
@@ -179,6 +183,7 @@ SCENES: Final = (
         "The slot is about to be lost",
         _slot_nearly_lost,
         status=("paused: operator", "of the WAL that max_slot_wal_keep_size allows", "crossfade resume"),
+        page="of the WAL that max_slot_wal_keep_size allows",
         alerts=("CrossfadeSlotRetention",),
         panels=(("WAL kept of its limit", "> 0.8"), ("Changes applied", "== 0")),
         ready=200,
@@ -187,6 +192,7 @@ SCENES: Final = (
         "The apply is blocked by a lock",
         _blocked,
         status=("The apply waits for a lock held by session", "Ask whose session it is that blocks the apply"),
+        page="Ask whose session it is that blocks the apply",
         alerts=("CrossfadeStalled", "CrossfadeLagHigh"),
         panels=(("Lag", "> 5"), ("Changes applied", "== 0")),
         ready=200,
@@ -195,6 +201,7 @@ SCENES: Final = (
         "The target refuses a row",
         _row_refused,
         status=("Failed, somebody must act", "constraint short", "Mend what the error says, then `crossfade resume`"),
+        page="Failed, somebody must act",
         alerts=("CrossfadeHighErrorRate",),
         panels=(("Alerts", ">= 1"), ("Errors by cause", "> 0")),
         ready=503,
@@ -203,6 +210,7 @@ SCENES: Final = (
         "A long transaction on the source",
         _long_transaction,
         status=("A writing transaction has been open on the source", "most likely a long transaction on the source"),
+        page="most likely a long transaction on the source",
         alerts=("CrossfadeSlotRetention", "CrossfadeLongTransaction"),
         panels=(("WAL kept of its limit", "> 0.5"), ("Oldest transaction", "> 10"), ("Lag", "< 5")),
         ready=200,
@@ -211,6 +219,7 @@ SCENES: Final = (
         "The daemon is killed",
         _killed,
         status=("No daemon runs", "No daemon runs and the slot retains WAL: start it again with `crossfade run`"),
+        page="",
         alerts=("CrossfadeDown",),
         panels=(("Who leads", "absent"),),
         ready=None,
@@ -219,6 +228,7 @@ SCENES: Final = (
         "A standby takes over",
         _taken_over,
         status=("Streaming", "leader"),
+        page="Streaming",
         alerts=(),
         panels=(("Who leads", "== 1"),),
         ready=200,

@@ -21,7 +21,7 @@ def test_every_drill_is_told_and_no_other() -> None:
 @pytest.mark.parametrize("scene", SCENES, ids=lambda scene: scene.title)
 def test_what_a_drill_shows_is_what_is_checked(scene: Scene) -> None:
     section = " ".join(SECTIONS[scene.title].split())
-    for words in scene.status:
+    for words in (*scene.status, scene.page):
         assert words.replace("`", "") in section.replace("`", ""), words
     for name in scene.alerts:
         assert f"[{name}]({name}.md)" in section

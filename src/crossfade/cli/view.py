@@ -24,11 +24,17 @@ _DISKS: Final = {"own": "of this host", "source": "of the source", "target": "of
 _BAR: Final = 24  # columns
 
 
-def render(document: StatusDocument, *, history: Text | None = None, most_tables: int | None = None) -> RenderableType:
+def render(
+    document: StatusDocument,
+    *,
+    history: Text | None = None,
+    most_tables: int | None = None,
+    is_narrow: bool = False,
+) -> RenderableType:
     """The whole page, most important first.
 
     `history` is how lag has been, for whoever watches; `most_tables` None draws all tables as they are listed, else so
-    many with bars, those under way first.
+    many, those under way first, with bars while they are copied. `is_narrow`: there is no room for all columns.
     """
     said = document["headline"]
     parts: list[RenderableType] = [
@@ -42,7 +48,7 @@ def render(document: StatusDocument, *, history: Text | None = None, most_tables
         parts.append(Text(f"error since {error['since']}: {error['text']}{tail}", style="red"))
     parts += [Text(f"{a['level']}: {a['text']}", style=_LEVELS.get(a["level"], "")) for a in document["alerts"]]
     if document["tables"]:
-        parts += _listed(document, most_tables)
+        parts += _listed(document, most_tables, is_narrow)
     parts += [Text(f"→ {step}") for step in document["next_steps"]]
     return Group(*parts)
 
@@ -97,35 +103,42 @@ def _facts(document: StatusDocument, history: Text | None) -> Table:
     return grid
 
 
-def _listed(document: StatusDocument, most: int | None) -> list[RenderableType]:
+def _listed(document: StatusDocument, most: int | None, is_narrow: bool) -> list[RenderableType]:
     tables = document["tables"]
     if most is None:
-        return [_tables(tables, bars=False)]
+        return [_tables(tables)]
     ordered = sorted(tables, key=lambda table: _FIRST.get(table["state"], 0))  # stable: else as listed
-    parts: list[RenderableType] = [_tables(ordered[:most], bars=True)]
+    is_copying = document["copy"]["percent"] != 100.0
+    parts: list[RenderableType] = [
+        _tables(
+            ordered[:most], copy=is_copying or not is_narrow, bars=is_copying, changes=not (is_copying and is_narrow)
+        )
+    ]
     if len(ordered) > most:
         parts.append(Text(f"and {len(ordered) - most} more tables: `crossfade status` lists all", style="dim"))
     return parts
 
 
-def _tables(tables: list[TableEntry], *, bars: bool) -> Table:
+def _tables(tables: list[TableEntry], *, copy: bool = True, bars: bool = False, changes: bool = True) -> Table:
+    """`copy`: how far each copy is, with `bars` drawn as well; `changes`: what was applied, if anything is known."""
+    has_changes = changes and any(table["changes"] for table in tables)
     drawn = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
-    for name in ("source", "target", "state"):
+    for name in ("source", "target", *(("state",) if copy else ())):
         drawn.add_column(name, no_wrap=True)
     if bars:
         drawn.add_column("")
-    for name in ("copied", "of about"):
+    numbers = ("copied", *(("of about",) if copy else ()), *(("inserted", "updated", "deleted") if has_changes else ()))
+    for name in numbers:
         drawn.add_column(name, justify="right", no_wrap=True)
-    has_changes = any(table["changes"] for table in tables)
-    if has_changes:
-        for name in ("inserted", "updated", "deleted"):
-            drawn.add_column(name, justify="right")
     for table in tables:
-        estimated = f"{table['rows_estimated']:,}" if table["rows_estimated"] > 0 else "-"
-        row: list[RenderableType] = [Text(table["source"]), Text(table["target"]), table["state"]]
+        row: list[RenderableType] = [Text(table["source"]), Text(table["target"])]
+        if copy:
+            row.append(table["state"])
         if bars:
             row.append(_bar(_percent(table), width=_BAR))
-        row += [f"{table['rows_copied']:,}", estimated]
+        row.append(f"{table['rows_copied']:,}")
+        if copy:
+            row.append(f"{table['rows_estimated']:,}" if table["rows_estimated"] > 0 else "-")
         if has_changes:
             row += [f"{table['changes'].get(op, 0):,}" for op in ("insert", "update", "delete")]
         drawn.add_row(*row)

@@ -12,7 +12,7 @@ import asyncio
 import contextlib
 import time
 from collections import deque
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Final
@@ -36,6 +36,9 @@ _REMEMBERED: Final = 60  # looks
 _NEWS: Final = 5  # lines
 _BESIDE_TABLES: Final = 16  # lines of a page without its tables, about
 _FEWEST_TABLES: Final = 5
+_BESIDE_LAGS: Final = 52  # columns of the line that shows them
+_SHORTEST: Final = 10
+_WIDE: Final = 120  # columns for bars and changes side by side
 _BLOCKS: Final = "▁▂▃▄▅▆▇█"
 _PLAIN_BLOCKS: Final = "_.-=+*#@"
 
@@ -154,17 +157,19 @@ def page(seen: Seen, screen: Console, *, waits: float) -> RenderableType:
         )
     if seen.document is not None:
         most = max(_FEWEST_TABLES, screen.size.height - _BESIDE_TABLES - len(seen.news))
-        history = sparkline(seen.lags, plain=screen.options.ascii_only)
-        parts.append(render(seen.document, history=history, most_tables=most))
+        width = screen.size.width
+        history = sparkline(seen.lags, plain=screen.options.ascii_only, most=max(_SHORTEST, width - _BESIDE_LAGS))
+        parts.append(render(seen.document, history=history, most_tables=most, is_narrow=width < _WIDE))
     parts += [Text(each, style="dim") for each in seen.news]
     now = datetime.now(UTC).strftime("%H:%M:%S")
     parts.append(Text(f"{now} UTC, every second; Ctrl-C ends", style="dim"))
     return Group(*parts)
 
 
-def sparkline(lags: deque[float | None], *, plain: bool) -> Text:
-    """How lag has been, the newest at the right; what was not known is a blank."""
+def sparkline(looks: Iterable[float | None], *, plain: bool, most: int = _REMEMBERED) -> Text:
+    """How lag has been in the last `most` looks, the newest at the right; what was not known is a blank."""
     blocks = _PLAIN_BLOCKS if plain else _BLOCKS
+    lags = list(looks)[-most:]
     known = [lag for lag in lags if lag is not None]
     if not known:
         return Text("not measured yet", style="dim")
@@ -173,7 +178,7 @@ def sparkline(lags: deque[float | None], *, plain: bool) -> Text:
     drawn = "".join(
         " " if lag is None else blocks[min(len(blocks) - 1, int(lag / scale * (len(blocks) - 1) + 0.5))] for lag in lags
     )
-    return Text.assemble((drawn, "cyan"), (f"  highest {duration(highest)} of the last {len(lags)}", "dim"))
+    return Text.assemble((drawn, "cyan"), (f"  highest {duration(highest)} in the last {len(lags)} looks", "dim"))
 
 
 def line(document: StatusDocument) -> str:

@@ -104,10 +104,36 @@ def test_tables_that_are_copied_come_first_and_fit_the_screen() -> None:
 
 def test_lag_as_a_line() -> None:
     drawn = sparkline(deque([0.0, None, 2.0, 4.0]), plain=False).plain
-    assert drawn == "▁ ▅█  highest 4.0 s of the last 4"
+    assert drawn == "▁ ▅█  highest 4.0 s in the last 4 looks"
     assert sparkline(deque([0.0, 0.01]), plain=False).plain.startswith("▁▁ ")  # nothing is high below a second
     assert sparkline(deque([1.0, 4.0]), plain=True).plain.isascii()
     assert sparkline(deque([None]), plain=False).plain == "not measured yet"
+
+
+def test_a_narrow_terminal_has_room_for_the_bars(book: StatusBook) -> None:
+    for _ in range(2):
+        book.observe(copied("running", 500))
+    seen = Seen()
+    for _ in range(60):
+        seen.take(book.document())
+    out = io.StringIO()
+    screen = Console(file=out, width=80, height=40, no_color=True, force_terminal=False)
+    screen.print(page(seen, screen, waits=0.0))
+    drawn = out.getvalue()
+    assert max(map(len, drawn.splitlines())) <= 80
+    (row,) = [line for line in drawn.splitlines() if "public.users" in line]
+    assert "500" in row
+    assert "1,000" in row
+    assert row.count("━") + row.count("╸") > 4  # half of a bar one can read
+    assert "inserted" not in drawn
+    for route in (TABLES[0], TABLES[1]):
+        book.observe(copied("done", 1000, source=route.source, target=route.target))
+    seen.take(book.document())
+    before = len(out.getvalue())
+    screen.print(page(seen, screen, waits=0.0))
+    drawn = out.getvalue()[before:]
+    assert "inserted  updated  deleted" in drawn  # there is room when the bars are gone
+    assert "━" not in drawn
 
 
 def test_one_line_for_a_log(book: StatusBook) -> None:

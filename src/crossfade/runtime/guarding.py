@@ -169,7 +169,8 @@ class Guarding:
                 try:
                     async with self._on_source() as source:
                         while not self._stopped.is_set() and self._led:
-                            sample = await sample_source(source, self._settings().stream.slot, oldest)
+                            async with asyncio.timeout(_ERRAND):
+                                sample = await sample_source(source, self._settings().stream.slot, oldest)
                             self._state.sampled(sample)
                             ours = self._seen_at
                             await self._sleep(_TICK)

@@ -140,10 +140,12 @@ class Daemon:
                 group.create_task(self._judge(), name="alerts.judge")
                 for channel in self._hooks.channels:
                     group.create_task(channel.run(self._stopped), name=f"hooks.{channel.name}")
-                group.create_task(self._guarding.judge(), name="guards.judge")
-                group.create_task(self._guarding.own(), name="guards.own")
-                group.create_task(self._guarding.target(), name="guards.target")
-                group.create_task(self._guarding.source(), name="guards.source")
+                guards = [
+                    group.create_task(self._guarding.judge(), name="guards.judge"),
+                    group.create_task(self._guarding.own(), name="guards.own"),
+                    group.create_task(self._guarding.target(), name="guards.target"),
+                    group.create_task(self._guarding.source(), name="guards.source"),
+                ]
                 self._notifier.ready("running")
                 self._warn_of_listening()
                 forget = self._stop.on_request(self._draining)
@@ -155,6 +157,8 @@ class Daemon:
                         self._notifier.stopping("ending")
                     self._hooks.tell(self._book.alerts())  # the last word, before the hooks end
                     self._stopped.set()
+                    for guard in guards:
+                        guard.cancel()  # one may wait for a database that will not answer; it has nothing to finish
         except Misconfigured as fault:
             self._log.error("refused", what=str(fault))
             return 78
@@ -290,7 +294,7 @@ class Daemon:
         if isinstance(fault, Rebuild):
             return None
         self._observe(LeaderChanged(False, tries_again=True))  # the lock went with the connection
-        if fault.sqlstate == DISK_FULL and not fault.where.startswith("source"):
+        if fault.sqlstate == DISK_FULL and not _is_of_source(fault):
             self._guarding.target_refused()
         policy = fault.policy
         if not self._both_answered and policy in (Policy.UNREACHABLE, Policy.RETRY):
@@ -425,6 +429,11 @@ class Daemon:
         dsn = self._settings.source.dsn.get_secret_value()
         async with asyncio.timeout(_ERRAND), await connect(dsn, purpose="setup", endpoint="source") as connection:
             yield connection
+
+
+def _is_of_source(fault: Fault) -> bool:
+    """By its place: "source", "source, slot x" or "source (host ...)", which no table's name looks like."""
+    return fault.where == "source" or fault.where.startswith(("source,", "source "))
 
 
 class _Bug:

@@ -7,6 +7,7 @@ import { announce, showDocument, showLine, showMinutes } from './view.js';
 import { age, clock, duration, rate } from './words.js';
 
 const KEPT = 1800; // seconds
+const RELOAD_AFTER_MS = 60000;
 let points = [];
 let latest = null; // the newest document
 let taken = 0; // when it came, by performance.now()
@@ -65,12 +66,13 @@ function draw() {
 
 const live = new Live({
   status(document) {
-    // Another version of the daemon brings another version of this page.
-    if (version !== null && document.daemon?.version !== version) {
+    // Another version of the daemon brings another version of this page; where two take turns, not every second.
+    const served = document.daemon?.version ?? version;
+    version ??= served;
+    if (served !== version && performance.now() > RELOAD_AFTER_MS) {
       location.reload();
       return;
     }
-    version = document.daemon?.version ?? version;
     latest = document;
     taken = performance.now();
     if (live.state === 'asking') {

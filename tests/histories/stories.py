@@ -137,7 +137,7 @@ class _Teller:
         return None if value % 6 == 5 else value % 6
 
     def key_part(self, table: TableSpec, name: str, kind: str, key: int) -> Value:
-        if table.name == "pairs":
+        if table.name in ("pairs", "duos"):
             return key % 3 if name == "a" else ("x", f"{TOASTED}wide", 'y\\\t"')[key // 3 % 3]
         if table.name == "pinned":
             return ("T", "O", "X")[key % 3] if name == "who_type" else _OUTSIDE + key // 3

@@ -89,6 +89,9 @@ TABLES: Final[tuple[TableSpec, ...]] = (
         "pairs", (("n", "int4"), ("a", "int4"), ("b", "text"), ("big", "text")), key=("a", "b"),
     ),
     TableSpec(
+        "duos", (("n", "int4"), ("a", "int4"), ("b", "text"), ("big", "text")), key=("a", "b"),
+    ),
+    TableSpec(
         "nodes", (("id", "int4"), ("parent_id", "int4"), ("note", "text")), key=("id",),
         references=(Reference("parent_id", "nodes"),),
     ),
@@ -286,10 +289,11 @@ PARTS: Final[tuple[PartSpec, ...]] = (
     ),
 )  # fmt: skip
 PARTS_OF: Final = {table.name: [part for part in PARTS if part.of == table.name] for table in TABLES}
-KEYSPACES: Final = ("owner", "ticket", "tag", "leader", "plane", "cat", "dog", "parcel")
+KEYSPACES: Final = ("duo", "owner", "ticket", "tag", "leader", "plane", "cat", "dog", "parcel")
 # A keyspace's owner comes with those that refer to it, and a parent with its children: for choosing some.
 FAMILIES: Final[tuple[tuple[str, ...], ...]] = (
-    ("things",), ("pairs",), ("nodes",), ("parents", "children"), ("seats",), ("codes",), ("twins",), ("fulls",),
+    ("things",), ("pairs",), ("duos",), ("nodes",), ("parents", "children"), ("seats",), ("codes",), ("twins",),
+    ("fulls",),
     ("logs",),
     ("shifts",), ("owners", "owned"), ("owners", "members"), ("owners", "loose"), ("kinds",), ("stays",), ("tickets",),
     ("ranks",), ("parents", "firm"), ("rooms",), ("tags", "tagged"), ("leaders", "votes"),
@@ -305,7 +309,13 @@ _PERSON: Final = (
 )
 # What a column shows on the target that is neither its value nor an id of one keyspace: an expression over the target's
 # row that takes it back, or what becomes of its text, here and as SQL over the source's row.
-TAKEN_BACK: Final = {("shared", "who_id"): _PERSON, ("pinned", "who_id"): _PERSON}
+_DUO: Final = "(SELECT m.old::json ->> {} FROM crossfade.id_duo m WHERE m.new = t.id)"
+TAKEN_BACK: Final = {
+    ("duos", "a"): _DUO.format(0),
+    ("duos", "b"): _DUO.format(1),
+    ("shared", "who_id"): _PERSON,
+    ("pinned", "who_id"): _PERSON,
+}
 _CODES: Final = {"0": "zero", "1": 'o "n" e', "2": None, "3": "\\N"}
 BECOMES: Final[dict[tuple[str, str], tuple[Callable[[str], str | None], str]]] = {
     ("mapped", "id"): (lambda text: f"k{text}", "'k' || t.id"),
@@ -326,6 +336,7 @@ BECOMES: Final[dict[tuple[str, str], tuple[Callable[[str], str | None], str]]] =
 SOURCE: Final = """
 CREATE TABLE things (id int PRIMARY KEY, u text UNIQUE, n int, big text, gone text, note text, huge text);
 CREATE TABLE pairs (n int, a int, b text, big text, PRIMARY KEY (a, b));
+CREATE TABLE duos (n int, a int, b text, big text, PRIMARY KEY (a, b));
 CREATE TABLE nodes (id int PRIMARY KEY, parent_id int REFERENCES nodes ON DELETE CASCADE ON UPDATE CASCADE, note text);
 CREATE TABLE parents (id int PRIMARY KEY, name text UNIQUE);
 CREATE TABLE children (id int PRIMARY KEY, parent_id int REFERENCES parents ON DELETE CASCADE ON UPDATE CASCADE,
@@ -379,6 +390,7 @@ _TARGET: Final = """
 CREATE TABLE things (huge text, id bigint PRIMARY KEY, u text UNIQUE, n int CHECK (n <> 13), big text,
     kept text DEFAULT 'fresh', twice int GENERATED ALWAYS AS (n * 2) STORED, remark text);
 CREATE TABLE pairs (a int, b text, n bigint, big text, PRIMARY KEY (a, b));
+CREATE TABLE duos (big text, id uuid PRIMARY KEY, n int);
 CREATE TABLE nodes (id int PRIMARY KEY, parent_id int REFERENCES nodes {cascade}, note text, const int);
 CREATE TABLE parents (id int PRIMARY KEY, name text UNIQUE);
 CREATE TABLE children (id int PRIMARY KEY, parent_id int REFERENCES parents {cascade},
@@ -423,6 +435,7 @@ version: 1
 schemas: {public: public}
 ids:
   owner: {from: public.owners.id, to: uuid, strategy: uuid7}
+  duo: {from: [public.duos.a, public.duos.b], to: uuid, strategy: uuid7}
   ticket: {from: public.tickets.id, to: bigint, strategy: offset, by: 1000}
   tag: {from: public.tags.id, to: uuid, strategy: uuid4}
   leader: {from: public.leaders.id, to: uuid, strategy: uuid7}
@@ -443,6 +456,9 @@ tables:
     columns:
       remark: {from: note}
     drop: [gone]
+  public.duos:
+    columns:
+      id: [a, b]
   public.nodes:
     columns:
       const: {const: 7}

@@ -19,6 +19,7 @@ from hypothesis import given, note, settings
 from hypothesis import strategies as st
 
 from crossfade.faults import RowRefused
+from crossfade.mapping.compoundnames import is_compound
 from crossfade.pgoutput.decode import decode
 from crossfade.pgoutput.messages import Form, Relation
 from crossfade.wire.fold import TableFold
@@ -220,7 +221,8 @@ def test_the_fold_is_the_net_effect(targets: Stand) -> None:
                     frames[message.table].append(frame)
             for name in cast:
                 table = BY_NAME[name]
-                if table.key and frames[name]:
+                # Compound columns are there before anything is folded; their way is the stand's.
+                if table.key and frames[name] and not any(map(is_compound, plans[name].used)):
                     fold = TableFold(relations[name], plans[name], Form.BINARY if binary else Form.TEXT)
                     after = one_by_one(states[name], frames[name], table)
                     said = folded(states[name], frames[name], relations[name], fold)

@@ -15,7 +15,7 @@ import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from crossfade.faults import ProtocolViolation
+from crossfade.faults import Fault, ProtocolViolation
 from crossfade.lsn import Lsn
 from crossfade.pgoutput.decode import boundary, decode
 from crossfade.pgoutput.messages import AnyMessage, Begin, Commit, Message, Origin, Relation, Truncate, Type
@@ -30,7 +30,7 @@ class Piece:
     `frames` are row messages and Truncates as they came, XLogData header included; `truncates` says that there is a
     Truncate among them, `oids` are the relations of the row messages. `relations` describes every relation they name,
     and holds for all of them: pieces of one `shape` may be read by the relations of the later one. `cost` is bytes
-    held.
+    held. `fault` says why it cannot be applied, where that was found before its turn came.
     """
 
     begin: Begin
@@ -42,6 +42,7 @@ class Piece:
     truncates: bool = False
     oids: set[int] = field(default_factory=set)
     cost: int = 0
+    fault: Fault | None = None
 
     @property
     def is_whole(self) -> bool:

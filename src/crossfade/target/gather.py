@@ -155,6 +155,8 @@ class Gatherer:
             opened.reason = "configured"
         elif piece.truncates:
             opened.reason = "truncate"
+        elif piece.fault is not None:
+            opened.reason = "refused"
         del piece
         if not opened.reason and opened.changes >= self._few:
             self._is_folding = True
@@ -167,14 +169,18 @@ class Gatherer:
         self._arrived.set()
 
     async def _widen(self, piece: Piece) -> None:
-        """Give its rows their compound columns, which the exact path wants as well."""
-        piece.relations = self._widener.relations(piece.relations)
-        if not self._widener.concerns(piece.oids):
-            return
-        frames, wide = piece.frames, self._widener.frame
-        for start in range(0, len(frames), _SLICE):
-            frames[start : start + _SLICE] = [wide(frame) for frame in frames[start : start + _SLICE]]
-            await asyncio.sleep(0)
+        """Give its rows their compound columns, which the exact path wants as well; or say why it cannot be done, so
+        that what came before is applied first."""
+        try:
+            piece.relations = self._widener.relations(piece.relations)
+            if not self._widener.concerns(piece.oids):
+                return
+            frames, wide = piece.frames, self._widener.frame
+            for start in range(0, len(frames), _SLICE):
+                frames[start : start + _SLICE] = [wide(frame) for frame in frames[start : start + _SLICE]]
+                await asyncio.sleep(0)
+        except Fault as fault:
+            piece.fault = fault
 
     def _slices(self, opened: _Open) -> Iterator[int]:
         """Fold what is not folded yet; yields how many frames it has been, so that others may run now and then.

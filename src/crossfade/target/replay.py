@@ -228,6 +228,10 @@ class Replayer:
         """
         where = ""
         try:
+            for piece in pieces:
+                if piece.fault is not None:
+                    where = _transaction(piece.begin.final_lsn)
+                    raise piece.fault
             await self._load_ids(pieces)
             if self._derives:
                 await self.open()  # what a stable function sees is this transaction's

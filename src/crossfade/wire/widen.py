@@ -15,8 +15,8 @@ from dataclasses import dataclass
 from typing import Final
 
 from crossfade.catalog import TableName
-from crossfade.faults import PlanMismatch, ProtocolViolation, Refused
-from crossfade.mapping.compoundnames import is_compound, parts_of
+from crossfade.faults import PlanMismatch, ProtocolViolation, Refused, RowRefused
+from crossfade.mapping.compoundnames import is_compound, parts_of, written
 from crossfade.mapping.plan import TablePlan
 from crossfade.pgoutput.messages import Form, Relation, RelationColumn
 from crossfade.wire.cells import id_reader
@@ -29,9 +29,10 @@ _TO_ESCAPE: Final = re.compile(rb'[\x00-\x1f"\\]')
 
 @dataclass(frozen=True, slots=True)
 class _Compound:
-    """The place of each part in a tuple, and what reads its cell."""
+    """The place of each part in a tuple, what reads its cell, whether it is of the identity; `where` is for people."""
 
-    parts: tuple[tuple[int, Callable[[bytes], bytes]], ...]
+    parts: tuple[tuple[int, Callable[[bytes], bytes], bool], ...]
+    where: str
 
 
 class Widener:
@@ -80,12 +81,13 @@ class Widener:
         count = (columns + len(compounds)).to_bytes(2, "big")
         parts = [frame[:_TUPLE]]
         at, size = _TUPLE, len(frame)
+        old: Sequence[int] | None = None
         while at < size:
             start = at + 3  # behind the marker and the number of columns
             starts = _starts(frame, start, size, columns)
             parts += (frame[at : at + 1], count, frame[start : starts[-1]])
-            parts += [self._cell(frame, starts, each) for each in compounds]
-            at = starts[-1]
+            parts += [self._cell(frame, starts, each, old) for each in compounds]
+            at, old = starts[-1], starts
         return b"".join(parts)
 
     def _widened(self, relation: Relation) -> Relation:
@@ -103,13 +105,28 @@ class Widener:
         self._known[relation.oid] = relation, wide
         return wide
 
-    def _cell(self, frame: bytes, starts: Sequence[int], compound: _Compound) -> bytes:
+    def _cell(self, frame: bytes, starts: Sequence[int], compound: _Compound, old: Sequence[int] | None) -> bytes:
+        """`old` is where the cells of the tuple before this one are, if there is one."""
         texts: list[bytes] = []
-        for place, read in compound.parts:
+        unsent = 0
+        for place, read, is_key in compound.parts:
             at, end = starts[place], starts[place + 1]
-            if end == at + 1:  # NULL, or not sent
-                return frame[at:end]
+            if end == at + 1 and frame[at] == 117:
+                # A part of the identity that was not sent stands in the old tuple; of others K says nothing (D3).
+                if old is None or not (is_key or frame[old[0] - 3] == 79):
+                    unsent += 1
+                    continue
+                at, end = old[place], old[place + 1]
+                if end == at + 1 and frame[at] == 117:
+                    unsent += 1
+                    continue
+            if end == at + 1:
+                return b"n"
             texts.append(read(frame[at + 5 : end]))
+        if unsent:
+            if texts:
+                raise _undecided(compound)
+            return b"u"
         value = joined(texts)
         return self._kind + len(value).to_bytes(4, "big") + value
 
@@ -151,7 +168,19 @@ def _compound(relation: Relation, plan: TablePlan, name: str, form: Form) -> _Co
             )
         places.append(at)
     readers = [id_reader(relation.columns[at].type_oid) if form is Form.BINARY else _as_it_is for at in places]
-    return _Compound(tuple(zip(places, readers, strict=True)))
+    keys = [relation.columns[at].is_key for at in places]
+    return _Compound(tuple(zip(places, readers, keys, strict=True)), f"{relation.table}, {written(name)}")
+
+
+def _undecided(compound: _Compound) -> RowRefused:
+    return RowRefused(
+        "A change brings a part of an id that several columns are together without the others: they were stored out of"
+        " line and not sent.",
+        where=compound.where,
+        means="Nothing of that transaction was applied; the slot keeps it.",
+        do="On the source: set REPLICA IDENTITY FULL for the table; then `crossfade teardown`, empty the target tables,"
+        " `crossfade run`.",
+    )
 
 
 def _as_it_is(cell: bytes) -> bytes:

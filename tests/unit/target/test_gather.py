@@ -17,7 +17,7 @@ from crossfade.pipe import EndOfStream, Idle, Pipe
 from crossfade.target.gather import Gatherer, Ready
 from crossfade.wire.batch import Batch
 from tests.unit.mapping.builders import compiled, name, table
-from tests.unit.wire.tuples import OID, delete, insert, update
+from tests.unit.wire.tuples import OID, TOAST, delete, insert, update
 
 MANY = 30  # changes, more than are applied one by one
 
@@ -213,3 +213,31 @@ def test_one_transaction_can_be_folded_by_itself() -> None:
     assert gatherer.folded(piece(1, [], truncates=True)).reason == "truncate"
     batch = gatherer.folded(piece(2, inserts(2)))
     assert [(fold.inserts, batch.reason) for fold in batch.tables] == [(2, "")]
+
+
+def compound_plan() -> Plan:
+    made = compiled(
+        "version: 1\nids: {t: {from: [public.t.id, public.t.v], strategy: uuid7}}\n"
+        "tables: {app.t: {from: public.t, columns: {new: [id, v]}}}\n",
+        [table("public.t", "id int", "v text", pk="id v")],
+        [table("app.t", "new uuid", pk="new")],
+    )
+    assert made.plan is not None, made.findings
+    return made.plan
+
+
+def test_D4_what_cannot_be_put_together_is_told_in_its_turn() -> None:
+    """The transactions before it are applied first."""
+    of = compound_plan()
+    described = dataclasses.replace(
+        relation(), columns=tuple(dataclasses.replace(one, is_key=True) for one in relation().columns)
+    )
+    good = piece(1, [insert([b"1", b"x"], oid=described.oid)], told=described)
+    bad = piece(2, [update([b"2", TOAST], oid=described.oid)], told=described)
+    taken = asyncio.run(gathered([good, bad], of=of))
+    assert shown(taken) == [([1, 2], "refused"), "EndOfStream"]
+    assert good.fault is None
+    assert b'["1", "x"]' in good.frames[0]
+    assert good.relations[described.oid].columns[-1].is_key
+    assert bad.fault is not None
+    assert "without the others" in str(bad.fault)

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from crossfade.catalog import ReplicaIdentity
-from crossfade.faults import PlanMismatch, ProtocolViolation, Refused
+from crossfade.faults import PlanMismatch, ProtocolViolation, Refused, RowRefused
 from crossfade.mapping.compoundnames import compound
 from crossfade.mapping.plan import TablePlan
 from crossfade.pgoutput.decode import decode
@@ -98,10 +98,27 @@ def test_null_is_nothing_and_what_was_not_sent_stays_so() -> None:
     message = decode(memoryview(widener(Form.TEXT).frame(frame(body)))[HEADER:], Form.TEXT)
     assert isinstance(message, Delete)
     assert message.old[3] is None
-    body = b"I" + encoder.u32(OID) + b"N" + row(cell(b"7"), b"u", b"n")
+    body = b"U" + encoder.u32(OID) + b"N" + row(b"u", b"u", b"n")
     message = decode(memoryview(widener(Form.TEXT).frame(frame(body)))[HEADER:], Form.TEXT)
-    assert isinstance(message, Insert)
+    assert isinstance(message, Update)
     assert message.new[3] is UNCHANGED
+
+
+@pytest.mark.parametrize("marker", [b"K", b"O"])
+def test_D4_a_long_part_that_was_not_sent_is_that_of_the_old_key(marker: bytes) -> None:
+    body = b"U" + encoder.u32(OID) + marker + row(cell(b"7"), cell(b"long"), b"n") + b"N"
+    body += row(cell(b"8"), b"u", b"n")
+    message = decode(memoryview(widener(Form.TEXT).frame(frame(body)))[HEADER:], Form.TEXT)
+    assert isinstance(message, Update)
+    assert message.old is not None
+    assert (message.old[3], message.new[3]) == (b'["7", "long"]', b'["8", "long"]')
+
+
+def test_D3_what_a_key_tuple_says_of_other_columns_is_nothing() -> None:
+    sent = relation(("tenant", 23, True), ("code", 25, False), ("note", 1043, False))
+    body = b"U" + encoder.u32(OID) + b"K" + row(cell(b"7"), b"n", b"n") + b"N" + row(cell(b"8"), b"u", b"n")
+    with pytest.raises(RowRefused, match="without the others"):
+        widener(Form.TEXT, sent).frame(frame(body))
 
 
 def test_what_is_no_row_of_such_a_table_is_left_alone() -> None:

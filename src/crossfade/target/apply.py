@@ -432,10 +432,12 @@ class Applier:
 
 @contextmanager
 def _outcome_unknown(end: Lsn) -> Iterator[None]:
-    """A COMMIT may be on its way: say so, should the connection be lost."""
+    """A COMMIT may be on its way: say so, should the connection be lost without a word of the server's."""
     try:
         yield
     except Transient as fault:
+        if fault.sqlstate:
+            raise
         fault.where = f"target, committing up to end LSN {end}"
         fault.means = "Whether it was committed is read back at the next start; nothing is lost or repeated."
         raise

@@ -18,7 +18,7 @@ from psycopg.pq import TransactionStatus
 from crossfade import statements
 from crossfade.catalog import Route
 from crossfade.events import Operation
-from crossfade.faults import Fault, Refused, RowRefused, Transient
+from crossfade.faults import Fault, Refused, RowRefused, Transient, Unreachable
 from crossfade.lsn import Lsn
 from crossfade.mapping.plan import OnMissing, OnOrphan, OnTruncate, Plan, TablePlan
 from crossfade.mapping.shares import InRange
@@ -153,7 +153,7 @@ class Replayer:
         committed. False when it refused, or what waits is not of that simple kind: then nothing has happened, and
         `finish` and a COMMIT of its own will tell.
 
-        Raises Transient when the connection was lost: nobody knows the outcome then.
+        Raises what passes by itself: a deadlock, for one; or a lost connection, after which nobody knows the outcome.
         """
         if self._unguarded:
             self._unguarded -= 1
@@ -163,7 +163,12 @@ class Replayer:
             return False
         try:
             answers = await self.pipeline.results(batch)
-        except StatementFailed:
+        except StatementFailed as failed:
+            at = failed.index - len(self._opening)
+            where = self._steps[at].place if 0 <= at < len(self._steps) else "target"
+            fault = result_fault(failed.result, where=where)
+            if isinstance(fault, Transient | Unreachable):
+                raise fault from None
             self._unguarded = _UNGUARDED
             try:
                 await self._connection.execute("ROLLBACK")

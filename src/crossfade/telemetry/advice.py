@@ -61,7 +61,7 @@ def next_steps(document: StatusDocument) -> list[str]:
     error = document["error"]
     if error is not None and not is_lost and not is_gone:
         retry = error["retry_in_seconds"]
-        if document["paused"] == "target_full":
+        if document["paused"] in ("target_full", "own_disk", "error_rate"):
             pass  # what that takes is said below
         elif error["is_transient"]:
             where = error["component"] if error["component"] in ("source", "target") else "servers"

@@ -38,6 +38,9 @@ _PAUSED: Final = {
 }
 
 
+_BY_GUARDS: Final = _PAUSED.keys() - {"operator"}
+
+
 def headline(document: StatusDocument) -> HeadlineEntry:
     """The sentence, and how bad it is."""
     level, text = _said(document)
@@ -58,7 +61,8 @@ def _said(document: StatusDocument) -> tuple[str, str]:
             return _without_daemon(document)
     elif not document["leader"] and error is None:
         return WORKING, "Not leading: a standby that takes over when the leader is gone, or a daemon that just starts."
-    if error is not None:
+    # A guard's pause is what became of the error, and says what it takes; nothing is tried meanwhile.
+    if error is not None and not (error["is_transient"] and document["paused"] in _BY_GUARDS):
         return _failing(error, at=document["at"])
     if document["phase"] == "failed":
         return ERROR, "Failed, somebody must act; the daemon's log says why."

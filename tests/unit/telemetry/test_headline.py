@@ -202,3 +202,15 @@ def test_durations() -> None:
     told = [duration(n) for n in (None, 0, 4.26, 59.94, 60, 725, 3600, 12_000, 100_000)]
     assert told == ["-", "0.0 s", "4.3 s", "59.9 s", "1 min 0 s", "12 min 5 s", "1 h 0 min", "3 h 20 min", "1 d 3 h"]
     assert [count(n) for n in (None, 0, 1234.6)] == ["-", "0", "1,235"]
+
+
+@pytest.mark.parametrize("reason", [reason for reason in PauseReason if reason is not PauseReason.OPERATOR])
+def test_a_guard_s_pause_says_more_than_the_error_it_came_of(book: StatusBook, reason: PauseReason) -> None:
+    book.observe(Paused(reason))
+    book.observe(failed("apply", sqlstate="53100"))
+    assert said(book.document())[1].startswith("Paused because")
+    book.observe(Paused(PauseReason.OPERATOR))
+    assert said(book.document())[1].startswith("Not working since")
+    book.observe(Paused(reason))
+    book.observe(failed("apply", sqlstate="23505"))  # a person must act, whatever else is paused
+    assert said(book.document())[1].startswith("Failed, somebody must act")

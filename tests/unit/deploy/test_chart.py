@@ -84,6 +84,12 @@ def test_its_rules_are_those_that_are_shipped() -> None:
     assert (CHART / "files" / "alerts.yml").read_text() == rules.RULES.read_text()
 
 
+def test_its_dashboards_are_those_that_are_shipped() -> None:
+    packed = {path.name: path.read_text() for path in (CHART / "files" / "dashboards").glob("*.json")}
+    assert packed
+    assert packed == {path.name: path.read_text() for path in (rules.ROOT / "deploy" / "grafana").glob("*.json")}
+
+
 def test_probes_ask_what_is_served_and_none_that_kills_needs_a_database() -> None:
     served = set(re.findall(r'add_get\("([^"]+)"', (rules.ROOT / "src/crossfade/telemetry/http.py").read_text()))
     probes = dict(re.findall(r"(\w+)Probe:\s+httpGet:\s+path: (\S+)", TEMPLATES["deployment.yaml"]))

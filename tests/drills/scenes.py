@@ -68,23 +68,26 @@ def _target_down(theatre: Theatre) -> Iterator[None]:
 @contextlib.contextmanager
 def _target_full(theatre: Theatre) -> Iterator[None]:
     assert theatre.leader.terminate() == 0
-    with theatre.small_disk(96 * 1024**2) as disk:
-        theatre.leader.start()
-        theatre.leader.wait_for_phase("streaming")
-        with contextlib.suppress(OSError), (disk / "filler").open("wb") as filler:
-            while True:
-                filler.write(b"\0" * 65536)
-                filler.flush()
-        theatre.databases.source.execute(
-            "INSERT INTO orders (note) SELECT repeat('x', 900) FROM generate_series(1, 3000)"
-        )
-        try:
-            yield
-        finally:
-            (disk / "filler").unlink()
-        theatre.well()
-        assert theatre.leader.terminate() == 0
-    theatre.leader.start()
+    try:
+        with theatre.small_disk(96 * 1024**2) as disk:
+            theatre.leader.start()
+            theatre.leader.wait_for_phase("streaming")
+            with contextlib.suppress(OSError), (disk / "filler").open("wb") as filler:
+                while True:
+                    filler.write(b"\0" * 65536)
+                    filler.flush()
+            theatre.databases.source.execute(
+                "INSERT INTO orders (note) SELECT repeat('x', 900) FROM generate_series(1, 3000)"
+            )
+            try:
+                yield
+            finally:
+                (disk / "filler").unlink()
+            theatre.well()
+            assert theatre.leader.terminate() == 0
+    finally:
+        if not theatre.leader.running:  # also where no disk could be made
+            theatre.leader.start()
 
 
 @contextlib.contextmanager

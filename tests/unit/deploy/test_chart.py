@@ -90,6 +90,13 @@ def test_its_dashboards_are_those_that_are_shipped() -> None:
     assert packed == {path.name: path.read_text() for path in (rules.ROOT / "deploy" / "grafana").glob("*.json")}
 
 
+def test_every_value_the_documentation_names_exists() -> None:
+    section = (rules.ROOT / "docs/operations.md").read_text().partition("## On Kubernetes")[2].partition("\n## ")[0]
+    named = set(re.findall(r"`([a-z]\w*(?:\.\w+)*)`", " ".join(re.findall(r"^\|([^|]+)\|", section, re.MULTILINE))))
+    assert len(named) > 8
+    assert {name for name in named if not any(f"{path}.".startswith(f"{name}.") for path in paths(VALUES))} == set()
+
+
 def test_probes_ask_what_is_served_and_none_that_kills_needs_a_database() -> None:
     served = set(re.findall(r'add_get\("([^"]+)"', (rules.ROOT / "src/crossfade/telemetry/http.py").read_text()))
     probes = dict(re.findall(r"(\w+)Probe:\s+httpGet:\s+path: (\S+)", TEMPLATES["deployment.yaml"]))

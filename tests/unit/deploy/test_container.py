@@ -78,3 +78,13 @@ def test_only_what_the_package_is_made_of_is_sent_to_the_build() -> None:
 def test_what_was_built_here_stays_here(name: str) -> None:
     """A binary of this machine would be taken for one of the image's."""
     assert name in (ROOT / ".dockerignore").read_text().splitlines()
+
+
+def test_the_documentation_mounts_what_it_reads_for_whom_it_runs_as() -> None:
+    section = (ROOT / "docs/operations.md").read_text().partition("## In a container")[2].partition("\n## ")[0]
+    uid = last("USER").split(":")[0]
+    assert f"user {uid}" in section
+    assert f":{last('WORKDIR')}:ro" in section
+    assert f"CROSSFADE_CONFIG={last('WORKDIR')}/crossfade.toml" in STAGES[-1]
+    assert ":/run/secrets:ro" in section, "where settings.py looks without being told"
+    assert f":{last('EXPOSE')} crossfade" in section

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from crossfade.catalog import TableName
+from crossfade.mapping.compoundnames import written
 from crossfade.mapping.effects import Effect, of_keyspaces, of_rules
 from crossfade.mapping.meaning import table_meaning
 from crossfade.mapping.plan import ColumnPlan, Plan, Policies, TablePlan
@@ -148,7 +149,7 @@ def _source(column: ColumnPlan) -> str | None:
 
 
 def _fed(column: ColumnPlan) -> str:
-    return f"from {column.source.name}" if column.source is not None else f"by {told(column.rule)}"
+    return f"from {written(column.source.name)}" if column.source is not None else f"by {told(column.rule)}"
 
 
 _WORDS = {

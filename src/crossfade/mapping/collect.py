@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from crossfade.catalog import TableName
 from crossfade.findings import Finding, Kind, Severity
+from crossfade.mapping.compoundnames import readable
 from crossfade.mapping.places import Place
 from crossfade.mapping.spec import Spec
 
@@ -28,7 +29,8 @@ class Collector:
 
     def _add(self, name: str, severity: Severity, where: Place | str, sentence: str, remedy: str) -> None:
         subject = self._spec.at(where) if isinstance(where, Place) else where
-        self._findings[Finding(name, severity, Kind.CONFIGURATION, subject, sentence, remedy)] = None
+        finding = Finding(name, severity, Kind.CONFIGURATION, subject, readable(sentence), readable(remedy))
+        self._findings[finding] = None
 
     def at(self, place: Place) -> str:
         """A place as findings name it: `mapping.yaml:9:5`."""

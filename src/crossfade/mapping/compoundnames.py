@@ -37,3 +37,8 @@ def written(name: str) -> str:
     """As the mapping file has it: the name, or `[tenant, no]`."""
     parts = parts_of(name)
     return name if len(parts) == 1 else f"[{', '.join(parts)}]"
+
+
+def readable(sentence: str) -> str:
+    """A sentence in which such a name may stand, for people: `tenant+no`."""
+    return sentence.replace(_SEPARATOR, "+")

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from typing import Final
 
 from crossfade.catalog import TableName
-from crossfade.mapping.compoundnames import compound
+from crossfade.mapping.compoundnames import compound, written
 from crossfade.mapping.places import Report, did_you_mean
 from crossfade.mapping.plan import Strategy
 from crossfade.mapping.reading import Reading, split_name
@@ -55,7 +55,9 @@ class IdReading(Reading):
                 continue
             owner = (keyspace.owner, keyspace.column)
             if owner in owners:
-                self._problem(key.place, path, f"{keyspace.owner}.{keyspace.column} already has ids.{owners[owner]}.")
+                self._problem(
+                    key.place, path, f"{keyspace.owner}.{written(keyspace.column)} already has ids.{owners[owner]}."
+                )
             owners.setdefault(owner, key.key)
             keyspaces[key.key] = keyspace
         return keyspaces

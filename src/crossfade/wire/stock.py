@@ -12,6 +12,7 @@ from collections.abc import Iterable, Sequence
 from typing import Final
 
 from crossfade.faults import RowRefused
+from crossfade.mapping.compoundnames import written
 from crossfade.mapping.plan import Keyspace
 
 # A sequence is asked for no fewer at a time: what is left over is used next time, or lost with the daemon.
@@ -77,7 +78,7 @@ class Entries:
             keyspace = self._keyspace
             raise RowRefused(
                 f"An id of {keyspace.owner} has {'no usable' if is_known else 'no'} entry in {keyspace.taken_from}.",
-                where=f"keyspace {keyspace.name} of {keyspace.owner}.{keyspace.column}",
+                where=f"keyspace {keyspace.name} of {keyspace.owner}.{written(keyspace.column)}",
                 means="Nothing of this transaction was applied; the slot keeps it.",
                 do=f"Compare the source's ids with those in {keyspace.taken_from} on the target, add what is missing"
                 " (one entry each, its new id not NULL), then `crossfade resume`.",

@@ -128,6 +128,7 @@ def test_what_is_refused(old: str, new: str, finding: str) -> None:
     result = of(MAPPING.replace(old, new))
     assert result.plan is None
     assert finding in named(result)
+    assert not any("\x1f" in found.sentence + found.remedy for found in result.findings)
 
 
 def test_parts_of_other_types_are_refused() -> None:

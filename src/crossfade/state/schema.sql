@@ -55,7 +55,7 @@ CREATE TABLE IF NOT EXISTS crossfade.copy_tables (
     rows_estimated bigint NOT NULL DEFAULT 0,
     started_at timestamptz,
     finished_at timestamptz,
-    PRIMARY KEY (workflow, target_schema, target_name, source_schema, source_name)
+    PRIMARY KEY (workflow, target_schema, target_name)
 )
 --;
 -- Which reading of the source, at one snapshot, may mark the table or its parts: fences those before it. (Since version 2.)
@@ -66,8 +66,6 @@ CREATE TABLE IF NOT EXISTS crossfade.copy_parts (
     workflow text NOT NULL,
     target_schema text NOT NULL,
     target_name text NOT NULL,
-    source_schema text NOT NULL,
-    source_name text NOT NULL,
     part integer NOT NULL,
     attempt bigint NOT NULL,
     relation text,                        -- the leaf partition it is of, NULL: the table itself
@@ -78,10 +76,10 @@ CREATE TABLE IF NOT EXISTS crossfade.copy_parts (
     copied_rows bigint NOT NULL DEFAULT 0,
     copied_bytes bigint NOT NULL DEFAULT 0,
     finished_at timestamptz,
-    PRIMARY KEY (workflow, target_schema, target_name, source_schema, source_name, part)
+    PRIMARY KEY (workflow, target_schema, target_name, part)
 )
 --;
--- A target table may have several sources. (Since version 4.)
+-- A target table may have several sources, which are in both keys. (Since version 4.)
 ALTER TABLE crossfade.copy_parts ADD COLUMN IF NOT EXISTS source_schema text, ADD COLUMN IF NOT EXISTS source_name text
 --;
 UPDATE crossfade.copy_parts p SET source_schema = t.source_schema, source_name = t.source_name

@@ -78,6 +78,7 @@ def rows(first: int) -> str:
     return text if first == 1 else text[text.index("INSERT INTO t ") :]
 
 
+@pytest.mark.one_version
 @pytest.mark.parametrize("exact", [False, True], ids=["sets", "exact"])
 def test_what_comes_back_is_what_was_there(workspace: Workspace, exact: bool) -> None:
     followed = follow(

@@ -7,6 +7,7 @@ import dataclasses
 import pytest
 
 from crossfade.catalog import ReplicaIdentity
+from crossfade.draft.refresh import refresh
 from crossfade.mapping.compile import Compiled
 from crossfade.mapping.compound import with_compounds
 from crossfade.mapping.compoundnames import all_parts, compound, is_compound, parts_of, written
@@ -142,3 +143,7 @@ def test_deferrable_keys_are_refused() -> None:
         A, keys=(key("tenant no", primary=True, deferrable=True),), replica_identity=ReplicaIdentity.FULL
     )
     assert "keyspace_deferrable" in named(compiled(MAPPING, [source, B, C], TARGETS))
+
+
+def test_a_refreshed_draft_has_nothing_to_add() -> None:
+    assert refresh(parse_mapping(MAPPING), catalog(A, B, C), catalog(*TARGETS)).is_empty

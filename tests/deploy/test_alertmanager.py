@@ -70,7 +70,7 @@ def test_an_alert_comes_and_goes(workspace: Workspace, databases: Databases, tmp
         followed = follow(
             workspace,
             source=ITEMS,
-            extra=f'[guards]\nprobe_interval = "1s"\n[hooks]\nalertmanager = "http://127.0.0.1:{port}/"\n',
+            extra=f'[guards]\nprobe_interval = "5s"\n[hooks]\nalertmanager = "http://127.0.0.1:{port}/"\n',
         )
         databases.target.execute(
             "CREATE FUNCTION public.trouble() RETURNS boolean LANGUAGE plpgsql AS"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import signal
 import subprocess
 import tempfile
@@ -66,8 +67,31 @@ def refusing(side: Side, sqlstate: str) -> None:
     )
 
 
+def full(side: Side) -> None:
+    """From now on the target has no room, for rows or for a new table: as a probe would find it."""
+    side.execute(
+        "CREATE SEQUENCE public.probes;"  # no rollback takes back what it counted
+        " CREATE FUNCTION public.no_room() RETURNS event_trigger LANGUAGE plpgsql SECURITY DEFINER AS"
+        " $$BEGIN PERFORM nextval('public.probes'); RAISE EXCEPTION 'no room' USING ERRCODE = '53100'; END$$;"
+    )
+    refusing(side, "53100")
+    side.execute(
+        "CREATE EVENT TRIGGER no_room ON ddl_command_start WHEN TAG IN ('CREATE TABLE')"
+        " EXECUTE FUNCTION public.no_room()"
+    )
+
+
+def probes(side: Side) -> int:
+    """How often it was tried since."""
+    return int(side.value("SELECT CASE WHEN is_called THEN last_value ELSE 0 END FROM public.probes"))
+
+
 def well(side: Side) -> None:
-    side.execute("ALTER TABLE items DROP CONSTRAINT trouble; DROP FUNCTION public.trouble()")
+    side.execute(
+        "DROP EVENT TRIGGER IF EXISTS no_room; DROP FUNCTION IF EXISTS public.no_room();"
+        " DROP SEQUENCE IF EXISTS public.probes;"
+        " ALTER TABLE items DROP CONSTRAINT trouble; DROP FUNCTION public.trouble()"
+    )
 
 
 # the target's disk ---------------------------------------------------------------------------------------------------
@@ -91,12 +115,18 @@ def test_H6_a_full_target_pauses_is_told_and_goes_on_by_itself(
             f'webhook_token = "t0ken"\nalertmanager = "{web.url}"\n',
             env={"CROSSFADE_SOURCE__DSN": databases.source_dsn},
         )
-        refusing(databases.target, "53100")
+        full(databases.target)
         databases.source.execute("INSERT INTO items VALUES (100, 'no room')")
         paused(followed, "target_full")
+        refused = len(list(re.finditer("53100", followed.daemon.text())))
         assert alerts(workspace)["paused"]["level"] == "error"
         assert followed.metric("crossfade_paused", reason="target_full") == 1
         assert followed.metric("crossfade_errors_total", component="apply", sqlstate_class="53") >= 1
+        followed.daemon.wait_for(
+            lambda: probes(databases.target) >= 2, "what it tries meanwhile is refused, and it stays paused"
+        )
+        assert document(workspace)["paused"] == "target_full"
+        assert len(list(re.finditer("53100", followed.daemon.text()))) == refused  # rows are not tried meanwhile
         well(databases.target)
         caught_up(followed)
         paused(followed, None)

@@ -39,6 +39,7 @@ SETTINGS: Final = {
     "autovacuum": "off",  # it would hit one contender and not the other
     "max_worker_processes": "24",
     "max_logical_replication_workers": "12",
+    "wal_retrieve_retry_interval": "200ms",  # a native worker waits so long before it starts anew; nobody is timed then
 }
 _TOLD: Final = (*SETTINGS, "wal_level", "logical_decoding_work_mem", "wal_compression", "jit")
 

@@ -29,6 +29,7 @@ from crossfade.copy.phases import State
 from crossfade.copy.tally import Tally
 from crossfade.events import Listener, Note, PartCopied
 from crossfade.faults import Fenced, Refused, Transient
+from crossfade.groups import forget_cancellation
 from crossfade.mapping.plan import Plan, TablePlan
 from crossfade.session.connect import TARGET, Connection, connect, server_fault
 from crossfade.source.snapshot import Snapshot, SnapshotGone, enter
@@ -147,6 +148,7 @@ class CopyDriver:
             gone, others = group.split(SnapshotGone)
             if others is not None or gone is None:
                 raise
+            forget_cancellation()
             self._listener(Note("snapshot_lost", _LOST, "warning"))
             return False
         except SnapshotGone:

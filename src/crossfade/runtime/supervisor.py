@@ -37,6 +37,7 @@ from crossfade.faults import (
     Refused,
     Unreachable,
 )
+from crossfade.groups import forget_cancellation
 from crossfade.mapping.spec import Spec
 from crossfade.preflight.listening import listening
 from crossfade.runtime.attempt import Attempt, Options
@@ -237,6 +238,7 @@ class Daemon:
                 fault = self._judged([error])
             finally:
                 recovering.cancel()
+            forget_cancellation()
             self._both_answered = self._both_answered or attempt.has_answered
             if attempt.works.is_set():
                 self._backoff.reset()

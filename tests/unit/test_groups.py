@@ -14,12 +14,16 @@ async def _fail() -> None:
     raise ValueError("a part failed")
 
 
+async def _failing_group() -> None:
+    async with asyncio.TaskGroup() as group:
+        group.create_task(_fail())
+        group.create_task(asyncio.Event().wait())
+
+
 def test_a_timeout_after_a_failed_group_is_a_timeout() -> None:
     async def work() -> int:
         with pytest.raises(ExceptionGroup):
-            async with asyncio.TaskGroup() as group:
-                group.create_task(_fail())
-                group.create_task(asyncio.Event().wait())
+            await _failing_group()
         forget_cancellation()
         with pytest.raises(TimeoutError):
             async with asyncio.timeout(0):

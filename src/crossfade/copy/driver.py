@@ -29,12 +29,12 @@ from crossfade.copy.phases import State
 from crossfade.copy.tally import Tally
 from crossfade.events import Listener, Note, PartCopied
 from crossfade.faults import Fenced, Refused, Transient
-from crossfade.groups import forget_cancellation
 from crossfade.mapping.plan import Plan, TablePlan
 from crossfade.session.connect import TARGET, Connection, connect, server_fault
 from crossfade.source.snapshot import Snapshot, SnapshotGone, enter
 from crossfade.state import copies
 from crossfade.state.copies import from_lsns, register
+from crossfade.waiting import forget_cancellation
 from crossfade.wire.copycodec import CopyCodec
 from crossfade.wire.idstate import IdState
 from crossfade.wire.zones import Zone

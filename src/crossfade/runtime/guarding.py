@@ -43,6 +43,7 @@ from crossfade.settings import Settings
 from crossfade.telemetry.amounts import size
 from crossfade.telemetry.facts import AWAY
 from crossfade.telemetry.guards import Guards, Retention
+from crossfade.waiting import until
 
 DISK_FULL: Final = "53100"
 _TICK: Final = 1.0
@@ -266,11 +267,7 @@ class Guarding:
             yield connection
 
     async def _sleep(self, seconds: float) -> None:
-        try:
-            async with asyncio.timeout(seconds):
-                await self._stopped.wait()
-        except TimeoutError:
-            return
+        await until(self._stopped, seconds)
 
 
 _LOOK: Final = "Let crossfade catch up: start it, `crossfade resume`, or mend its error."

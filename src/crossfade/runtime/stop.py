@@ -9,6 +9,8 @@ import asyncio
 import signal
 from collections.abc import Callable
 
+from crossfade.waiting import until
+
 
 class Abandoned(Exception):
     """A second signal, or the deadline: everything in flight is dropped, the source will send it again."""
@@ -55,11 +57,7 @@ class Stop:
 
     async def sleep(self, seconds: float) -> None:
         """Sleep, but not past a request to stop."""
-        try:
-            async with asyncio.timeout(seconds):
-                await self.requested.wait()
-        except TimeoutError:
-            return
+        await until(self.requested, seconds)
 
     def close(self) -> None:
         """Let go of the timer."""

@@ -37,7 +37,6 @@ from crossfade.faults import (
     Refused,
     Unreachable,
 )
-from crossfade.groups import forget_cancellation
 from crossfade.mapping.spec import Spec
 from crossfade.preflight.listening import listening
 from crossfade.runtime.attempt import Attempt, Options
@@ -59,6 +58,7 @@ from crossfade.telemetry.metrics import Metrics
 from crossfade.telemetry.notify import Notifier
 from crossfade.telemetry.pulse import pulse
 from crossfade.telemetry.status import StatusBook
+from crossfade.waiting import forget_cancellation, until
 
 _EXITS = {Policy.REFUSED: 3, Policy.CONFIGURATION: 78, Policy.LOCKED: 4, Policy.UNREACHABLE: 5}
 # A slot may be held by our own session of before until wal_sender_timeout ends it; whoever holds it for half as long
@@ -190,11 +190,7 @@ class Daemon:
         """Each second: which alerts stand, and who is to hear of it."""
         while not self._stopped.is_set():
             self._hooks.tell(self._book.alerts())
-            try:
-                async with asyncio.timeout(1.0):
-                    await self._stopped.wait()
-            except TimeoutError:
-                continue
+            await until(self._stopped, 1.0)
 
     def _draining(self) -> None:
         # At the signal, not at the end: systemd's stop timeout covers the drain.

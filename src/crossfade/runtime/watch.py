@@ -29,6 +29,7 @@ from crossfade.source.stream import StreamReader
 from crossfade.state import control, workflow
 from crossfade.target import progress
 from crossfade.target.apply import Applier
+from crossfade.waiting import until
 
 _TICK: Final = 1.0
 _GUARD_EVERY: Final = 10.0
@@ -75,7 +76,7 @@ class SourceWatch:
         try:
             while not self._is_over():
                 await _answered(self._look(connection), max(_SLOWEST_ANSWER, self._silence), "source")
-                await _pause(self._over, _TICK)
+                await until(self._over, _TICK)
         except psycopg.Error as error:
             raise server_fault(error, where="source, watching the slot") from None
         finally:
@@ -294,7 +295,7 @@ class PublicationGuard:
             while not self._is_over():
                 if not failpoints.is_on("no_publication_guard"):
                     await _answered(self._check(connection), _SLOWEST_ANSWER * 3, "source")
-                await _pause(self._over, _GUARD_EVERY)
+                await until(self._over, _GUARD_EVERY)
         except psycopg.Error as error:
             raise server_fault(error, where="source, watching the publications") from None
         finally:
@@ -338,14 +339,6 @@ async def _answered(work: object, seconds: float, endpoint: str) -> None:
         raise Transient(
             f"The {endpoint} did not answer within {seconds:.0f} s.", where=endpoint, means="Nothing is lost."
         ) from None
-
-
-async def _pause(over: asyncio.Event, seconds: float) -> None:
-    try:
-        async with asyncio.timeout(seconds):
-            await over.wait()
-    except TimeoutError:
-        return
 
 
 __all__ = ["Fault", "PublicationGuard", "SourceWatch", "TargetWatch", "check_published"]

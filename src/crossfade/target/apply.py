@@ -41,7 +41,7 @@ from crossfade.pipe import EndOfStream, Idle, Pipe
 from crossfade.session.connect import Connection, result_fault, server_fault
 from crossfade.target.collision import TAKEN
 from crossfade.target.gather import Gatherer, Ready
-from crossfade.target.pipeline import Statement, StatementFailed
+from crossfade.target.pipeline import COMMIT, StatementFailed
 from crossfade.target.progress import Position
 from crossfade.target.replay import Replayer
 from crossfade.target.sets import SESSION, SetLevel, TableChanges, Unfit
@@ -61,8 +61,6 @@ SamplePassed = Callable[[Lsn], datetime | None]
 # two looks at the clock.
 _COMMIT_AFTER: Final = 0.5
 _SLICE: Final = 100
-
-_COMMIT: Final = Statement(b"COMMIT")
 
 
 class Applier:
@@ -404,7 +402,7 @@ class Applier:
 
     async def _say_commit(self, end: Lsn) -> None:
         try:
-            (answer,) = await self._replayer.pipeline.results([_COMMIT])
+            (answer,) = await self._replayer.pipeline.results([COMMIT])
         except StatementFailed as failed:
             raise result_fault(failed.result, where=f"target, committing up to end LSN {end}") from None
         if answer.command_status != b"COMMIT":

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
-from typing import NamedTuple, NoReturn
+from typing import Final, NamedTuple, NoReturn
 
 import psycopg
 from psycopg import generators, pq
@@ -36,6 +36,9 @@ class Statement(NamedTuple):
     parameters: Parameters = ()
     is_binary: bool = False
     answers_binary: bool = False
+
+
+COMMIT: Final = Statement(b"COMMIT")
 
 
 class StatementFailed(Exception):

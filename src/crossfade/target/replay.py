@@ -29,7 +29,7 @@ from crossfade.session.connect import Connection, result_fault, server_fault
 from crossfade.target import idmap
 from crossfade.target.collision import collided
 from crossfade.target.derived import Derived
-from crossfade.target.pipeline import Parameters, Pipeline, Statement, StatementFailed
+from crossfade.target.pipeline import COMMIT, Parameters, Pipeline, Statement, StatementFailed
 from crossfade.target.tally import Tally
 from crossfade.wire import derive
 from crossfade.wire.codec import Key, RowCodec
@@ -43,7 +43,6 @@ _RUN_BYTES: Final = 4 * 1024 * 1024
 # After the server refused a transaction sent with its COMMIT, whose changes had to be sent again, so many are not.
 _UNGUARDED: Final = 100
 _AT_ONCE: Final = 24  # with more of them a round trip is less than what the guards cost the server
-_COMMIT: Final = Statement(b"COMMIT")
 
 
 @dataclass(slots=True)
@@ -170,10 +169,7 @@ class Replayer:
             if isinstance(fault, Transient | Unreachable):
                 raise fault from None
             self._unguarded = _UNGUARDED
-            try:
-                await self._connection.execute("ROLLBACK")
-            except psycopg.Error as error:
-                raise server_fault(error, where="target, rolling back") from None
+            await self._roll_back()
             return False
         if answers[-1].command_status != b"COMMIT":
             raise Transient("The server rolled back instead of committing.", where="target")
@@ -200,7 +196,7 @@ class Replayer:
             batch.append(Statement(text, step.parameters, is_binary))
         text = self._texts.guarded(move.text)
         assert text is not None
-        return [*batch, Statement(text, move.parameters), _COMMIT]
+        return [*batch, Statement(text, move.parameters), COMMIT]
 
     def _count_ids(self) -> None:
         self.tally.ids_known += self.remarks.ids_known
@@ -216,6 +212,9 @@ class Replayer:
         self._opening, self._steps, self._size = [], [], 0
         for state in self._ids.values():
             state.rollback()
+        await self._roll_back()
+
+    async def _roll_back(self) -> None:
         if self._connection.info.transaction_status not in (TransactionStatus.IDLE, TransactionStatus.UNKNOWN):
             try:
                 await self._connection.execute("ROLLBACK")

@@ -22,6 +22,7 @@ import orjson
 
 from crossfade.telemetry.document import POINT_FIELDS, Point
 from crossfade.telemetry.status import StatusBook
+from crossfade.waiting import until
 
 KEPT: Final = 1800  # seconds of history
 _TICK: Final = 1.0  # seconds
@@ -48,11 +49,7 @@ class Feed:
         """Tick until `stopped`, then say goodbye."""
         while not stopped.is_set():
             self.tick()
-            try:
-                async with asyncio.timeout(_TICK):
-                    await stopped.wait()
-            except TimeoutError:
-                continue
+            await until(stopped, _TICK)
         self.close()
 
     def tick(self) -> None:

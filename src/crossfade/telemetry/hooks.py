@@ -26,6 +26,7 @@ from crossfade.events import Listener, Note, Notified
 from crossfade.telemetry import notices
 from crossfade.telemetry.document import AlertEntry, iso
 from crossfade.telemetry.notices import FIRING, Notice
+from crossfade.waiting import until
 
 MOST_WAITING: Final = 256
 _TICK: Final = 0.5
@@ -76,7 +77,7 @@ class Channel(ABC):
                     quiet_since = self._clock()
                     continue
                 self._arrived.clear()
-                await _until(self._arrived, _TICK)
+                await until(self._arrived, _TICK)
                 if not self._waiting and self._clock() - quiet_since >= self.idle_seconds:
                     await self.idle()
                     quiet_since = self._clock()
@@ -100,7 +101,7 @@ class Channel(ABC):
                 text = _FAILED[is_over].format(channel=self.name, why=failure.why)
                 self._listener(Note("hook_failed", text, "warning"))
                 if not is_over:
-                    await _until(stopped, wait)
+                    await until(stopped, wait)
                     wait = min(_LONGEST, wait * 2)
                     continue
             if self._waiting and self._waiting[0] is notice:  # it may have made room for others meanwhile
@@ -126,14 +127,6 @@ class Channel(ABC):
 
     async def close(self) -> None:  # noqa: B027  # most have nothing to close
         """Nothing more will be told."""
-
-
-async def _until(event: asyncio.Event, seconds: float) -> None:
-    try:
-        async with asyncio.timeout(seconds):
-            await event.wait()
-    except TimeoutError:
-        return
 
 
 _FAILED: Final = {

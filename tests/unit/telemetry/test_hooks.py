@@ -71,7 +71,7 @@ def waits(monkeypatch: pytest.MonkeyPatch, channel: Scripted) -> list[float]:
         channel.clock.advance(seconds)
         await asyncio.sleep(0)
 
-    monkeypatch.setattr(hooks, "_until", at_once)
+    monkeypatch.setattr(hooks, "until", at_once)
     return waited
 
 

@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from crossfade.groups import forget_cancellation
+from crossfade.waiting import forget_cancellation
 
 
 async def _fail() -> None:

@@ -1,11 +1,21 @@
-"""What a task group that failed leaves behind in the task that waited for it.
+"""Waiting: for an event but not for ever, and for a task group that failed.
 
-Refuses to know what failed. The invariant: who goes on after a group's failure goes on as a task nobody has cancelled.
+Refuses to know what is waited for. The invariant: who goes on after a group's failure goes on as a task nobody has
+cancelled.
 """
 
 from __future__ import annotations
 
 import asyncio
+
+
+async def until(event: asyncio.Event, seconds: float) -> None:
+    """Wait until it is set, at most so long."""
+    try:
+        async with asyncio.timeout(seconds):
+            await event.wait()
+    except TimeoutError:
+        return
 
 
 def forget_cancellation() -> None:
@@ -20,4 +30,4 @@ def forget_cancellation() -> None:
         task.uncancel()
 
 
-__all__ = ["forget_cancellation"]
+__all__ = ["forget_cancellation", "until"]

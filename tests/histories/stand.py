@@ -211,7 +211,9 @@ class Side:
         applier = Applier(
             connection,
             replayer,
-            SetLevel(replayer.pipeline, plan, ids=ids, zones=clocks, form=form, replica_role=replica_role),
+            SetLevel(
+                replayer.pipeline, replayer.ages, plan, ids=ids, zones=clocks, form=form, replica_role=replica_role
+            ),
             Position(_WORKFLOW, end_lsn=Lsn(START), epoch=1),
             gatherer,
             pipe,

@@ -141,7 +141,15 @@ class Streaming:
         applier = Applier(
             target,
             replayer,
-            SetLevel(replayer.pipeline, plan, ids=ids, zones=clocks, form=form, replica_role=self._replica_role),
+            SetLevel(
+                replayer.pipeline,
+                replayer.ages,
+                plan,
+                ids=ids,
+                zones=clocks,
+                form=form,
+                replica_role=self._replica_role,
+            ),
             Position(self._settings.name, end_lsn=stored.end_lsn, epoch=epoch),
             gatherer,
             pipe,

@@ -44,7 +44,7 @@ from crossfade.target.gather import Gatherer, Ready
 from crossfade.target.pipeline import COMMIT, StatementFailed
 from crossfade.target.progress import Position
 from crossfade.target.replay import Replayer
-from crossfade.target.sets import SESSION, SetLevel, TableChanges, Unfit
+from crossfade.target.sets import SetLevel, TableChanges, Unfit, session
 from crossfade.target.tally import Tally
 from crossfade.wire.batch import Batch
 from crossfade.wire.idstate import IdState
@@ -120,7 +120,7 @@ class Applier:
         No name here holds a piece while another is waited for: one may be a gigabyte.
         """
         try:
-            await self._connection.execute(SESSION)
+            await self._connection.execute(session(replica_role=self._replica_role))
         except psycopg.Error as error:
             raise server_fault(error, where="target, preparing the session") from None
         while True:
@@ -373,7 +373,6 @@ class Applier:
         end = batch.end_lsn
         await self._move(end)
         self._replayer.committed()
-        self._sets.grew(self._replayer.tally)
         self._durable(end)
         self._listener(
             _applied(

@@ -61,14 +61,7 @@ class Pipeline:
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
         self._prepared: dict[bytes, bytes] = {}
-        self._dropped: list[bytes] = []
         self._number = 0
-
-    def forget(self, text: bytes) -> None:
-        """Should that statement be known, prepare it anew when it is next run: its plan has aged."""
-        name = self._prepared.pop(text, None)
-        if name is not None:
-            self._dropped.append(name)
 
     async def run(self, statements: Sequence[tuple[bytes, Parameters] | Statement]) -> list[int]:
         """Execute in order; returns each statement's row count. Raises StatementFailed, or Transient when cut off."""
@@ -79,16 +72,11 @@ class Pipeline:
         if len(self._prepared) > _KEEP:
             await self._connection.execute("DEALLOCATE ALL")
             self._prepared.clear()
-            self._dropped.clear()
         pgconn = self._connection.pgconn
         commands: list[Callable[[], None]] = []
-        # Which results belong to whom: a statement's index, or the text of what is only being prepared; None: nobody.
-        expected: list[int | bytes | None] = []
+        # Which results belong to whom: a statement's index, or the text of what is only being prepared.
+        expected: list[int | bytes] = []
         new: dict[bytes, bytes] = {}
-        dropped, self._dropped = self._dropped, []
-        for old in dropped:
-            commands.append(partial(pgconn.send_query_params, b"DEALLOCATE " + old, None))
-            expected.append(None)
         for index, statement in enumerate(statements):
             text, parameters = statement[0], statement[1]
             name = self._prepared.get(text) or new.get(text)
@@ -113,7 +101,7 @@ class Pipeline:
         return self._read(expected, results, new)
 
     def _read(
-        self, expected: list[int | bytes | None], results: list[list[pq.abc.PGresult]], new: dict[bytes, bytes]
+        self, expected: list[int | bytes], results: list[list[pq.abc.PGresult]], new: dict[bytes, bytes]
     ) -> list[pq.abc.PGresult]:
         answered: list[pq.abc.PGresult] = []
         for what, answers in zip(expected, results, strict=False):
@@ -122,7 +110,7 @@ class Pipeline:
                 raise StatementFailed(len(answered), result)
             if isinstance(what, bytes):
                 self._prepared[what] = new[what]
-            elif what is not None:
+            else:
                 answered.append(result)
         return answered
 

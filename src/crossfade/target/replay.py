@@ -30,6 +30,7 @@ from crossfade.target import idmap
 from crossfade.target.collision import collided
 from crossfade.target.derived import Derived
 from crossfade.target.pipeline import COMMIT, Parameters, Pipeline, Statement, StatementFailed
+from crossfade.target.planages import DISCARD, PlanAges
 from crossfade.target.tally import Tally
 from crossfade.wire import derive
 from crossfade.wire.codec import Key, RowCodec
@@ -92,6 +93,7 @@ class Replayer:
         self._replica_role = replica_role
         self._defers = not replica_role or any(table.applied_as_origin for table in plan.tables)
         self.pipeline = Pipeline(connection)
+        self.ages = PlanAges()
         self._texts = _Texts()
         self._derives = any(table.expressions for table in plan.tables)
         self._codecs: dict[int, tuple[Relation, tuple[RowCodec, ...]]] = {}
@@ -113,12 +115,7 @@ class Replayer:
         self.remarks = Remarks()
         self._in_replica_role = self._replica_role
         self._has_savepoint = False
-        texts = [b"BEGIN"]
-        if self._replica_role:
-            texts.append(_SET_REPLICA)
-        if self._defers:
-            texts.append(b"SET CONSTRAINTS ALL DEFERRED")
-        return [Statement(text) for text in texts]
+        return [_BEGIN, *([DISCARD] if self.ages.have_aged else ()), *([_DEFER] if self._defers else ())]
 
     def begin(self) -> None:
         """A new target transaction, opened in the round trip of whatever comes first in it."""
@@ -203,7 +200,8 @@ class Replayer:
         self.remarks.ids_known = 0
 
     def committed(self) -> None:
-        """COMMIT returned: what was learnt about ids holds."""
+        """COMMIT returned: what was learnt about ids holds, and the tables have grown."""
+        self.ages.grew(self.tally)
         for state in self._ids.values():
             state.commit()
 
@@ -717,6 +715,9 @@ def _transaction(final_lsn: Lsn) -> str:
     return f"{_IN}{final_lsn}"
 
 
+_BEGIN: Final = Statement(b"BEGIN")
+_DEFER: Final = Statement(b"SET CONSTRAINTS ALL DEFERRED")
+# Our session is in replica role, where it may; this is for tables that are applied as origin, and for after them.
 _SET_REPLICA: Final = b"SET LOCAL session_replication_role = replica"
 _SET_ORIGIN: Final = b"SET LOCAL session_replication_role = origin"
 

@@ -23,6 +23,7 @@ from crossfade.session.connect import result_fault
 from crossfade.target import arrays, idmap, setforms
 from crossfade.target.evaluate import Evaluator
 from crossfade.target.pipeline import Pipeline, Statement, StatementFailed
+from crossfade.target.planages import DISCARD, PlanAges
 from crossfade.target.tally import Tally
 from crossfade.wire import derive
 from crossfade.wire.batch import Batch
@@ -41,10 +42,13 @@ _SET_REPLICA: Final = Statement(b"SET LOCAL session_replication_role = replica")
 _SET_ORIGIN: Final = Statement(b"SET LOCAL session_replication_role = origin")
 
 # For the apply session. The statements are planned once, whatever the statistics say of tables just filled (H9, H13).
-SESSION: Final = (
+_SESSION: Final = (
     b"SELECT set_config('plan_cache_mode', 'force_generic_plan', false), set_config('enable_hashjoin', 'off', false),"
     b" set_config('enable_mergejoin', 'off', false)"
 )
+# For the session, since each change of it throws all plans away: making those of a small transaction anew took a third
+# of the time it took the server.
+_REPLICA: Final = b", set_config('session_replication_role', 'replica', false)"
 # What is left is to look every row up by the key's index: a bitmap scan is the one way to read a table that cannot do
 # without a condition. With the others on, a plan made for a tiny table reads all of it for each row that was sent, and
 # goes on doing so when the table has grown. It costs 0.7 us of 7 for a row (PostgreSQL 15). Not for the other levels:
@@ -54,11 +58,10 @@ _BY_INDEX: Final = Statement(
     b" set_config('enable_indexonlyscan', 'off', true)"
 )
 
-# For a table of a single row, by its statistics, the planner knows no bitmap scan. So a plan is made anew when more
-# rows than fit a page have come since, and again at every so many times as many, until nothing can look like that.
-_OUTGROWN: Final = 256
-_TIMES: Final = 4
-_LARGE: Final = 65_536
+
+def session(*, replica_role: bool) -> bytes:
+    """What sets a connection up for us, before the first transaction."""
+    return _SESSION + _REPLICA if replica_role else _SESSION
 
 
 class Unfit(Exception):
@@ -129,6 +132,7 @@ class SetLevel:
     def __init__(
         self,
         pipeline: Pipeline,
+        ages: PlanAges,
         plan: Plan,
         *,
         ids: Mapping[str, IdState],
@@ -137,6 +141,7 @@ class SetLevel:
         replica_role: bool,
     ) -> None:
         self._pipeline = pipeline
+        self._ages = ages
         self._ids = ids
         self._zones = zones
         self._form = form
@@ -151,8 +156,6 @@ class SetLevel:
         self._guessed = False  # the last one did
         self._filtered: Counter[Route] = Counter()  # rows of the batch that conditions did not take
         self._looked_up = 0  # ids the caches did not know, since they were last told
-        self._grown: Counter[TableName] = Counter()
-        self._planned: dict[TableName, int] = {}
         self._encoders: dict[tuple[int, TableName], tuple[Relation, Encoder, Evaluator | None]] = {}
         self._texts: dict[tuple[str, Route, tuple[int, ...]], bytes] = {}
 
@@ -246,9 +249,8 @@ class SetLevel:
     ) -> None:
         """Write the batch; `first` goes before it, in the same round trip. Raises Unfit, or a passing Fault."""
         work = _Work()
-        first = [*first, _BY_INDEX]
-        for table in tables:
-            self._plan_anew(table, tally)
+        outgrown = [table for table in tables if self._has_outgrown(table, tally)]
+        first = [*first, *([DISCARD] if outgrown else ()), _BY_INDEX]
         try:
             self._plan(tables, work, is_final=is_final)
             for each in _runs(work.steps):
@@ -279,24 +281,13 @@ class SetLevel:
         tally.ids_looked_up += self._looked_up
         self._looked_up = 0
 
-    def grew(self, tally: Tally) -> None:
-        """That was committed, by whatever level."""
-        for (route, operation), count in tally.changes.items():
-            if operation is Operation.INSERT:
-                self._grown[route.target] += count
-
-    def _plan_anew(self, table: TableChanges, tally: Tally) -> None:
-        """Forget the plans of statements that were made when the table was much smaller."""
+    def _has_outgrown(self, table: TableChanges, tally: Tally) -> bool:
+        """For a table of a single row, by its statistics, the planner knows no bitmap scan."""
         target = table.plan.target
-        rows = self._grown[target] + tally.changes[table.plan.route, Operation.INSERT]
+        rows = tally.changes[table.plan.route, Operation.INSERT]
         if not self._replica_role and target in self._related:
             rows += len(table.rows.inserts.offsets)  # these come first
-        planned = self._planned.get(target, 0)
-        if planned < _LARGE and rows >= max(_OUTGROWN, _TIMES * planned):
-            self._planned[target] = rows
-            for (_, route, _), text in self._texts.items():
-                if route.target == target:
-                    self._pipeline.forget(text)
+        return self._ages.outgrown(target, rows)
 
     def _plan(self, tables: Sequence[TableChanges], work: _Work, *, is_final: bool) -> None:
         """Deletes, updates, inserts; where foreign keys are enforced, inserts come first and deletes last."""

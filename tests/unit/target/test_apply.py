@@ -150,9 +150,7 @@ class Script:
     def applier(self) -> Applier:
         replayer = SimpleNamespace(apply=self._exact, **{name: getattr(self, name) for name in _REPLAYER})
         script = cast(Any, self)
-        sets = SimpleNamespace(
-            apply=self._set, grew=self._grew, computes=False, **{name: getattr(self, name) for name in _SETS}
-        )
+        sets = SimpleNamespace(apply=self._set, computes=False, **{name: getattr(self, name) for name in _SETS})
         return Applier(
             script,
             cast(Any, replayer),
@@ -176,9 +174,6 @@ class Script:
 
     async def _set(self, tables: Sequence[str], tally: Tally, *, is_final: bool, first: object) -> None:
         self.answer("final" if is_final else "set", ",".join(tables))
-
-    def _grew(self, tally: Tally) -> None:
-        assert tally is self.tally
 
     def _release(self, cost: int, changes: int) -> None:
         self.released += cost

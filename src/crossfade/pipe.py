@@ -34,14 +34,17 @@ Item = Piece | Idle | EndOfStream
 class Pipe:
     """`held` is bytes put and not yet released, `changes` how many changes these are.
 
-    `on_room` is called when a full pipe has room again.
+    `puts` counts what was ever put. `on_room` is called when a full pipe has room again. `offer` is asked before a
+    piece is laid into the empty pipe, and may take it.
     """
 
     def __init__(self, limit_bytes: int) -> None:
         self.limit_bytes = limit_bytes
         self.held = 0
         self.changes = 0
+        self.puts = 0
         self.on_room: Callable[[], None] | None = None
+        self.offer: Callable[[Piece], bool] | None = None
         self._items: deque[Item] = deque()
         self._arrived = asyncio.Event()
 
@@ -52,10 +55,13 @@ class Pipe:
 
     def put(self, item: Item) -> None:
         """Never waits: whoever reads asks `is_full` first."""
-        self._items.append(item)
+        self.puts += 1
         if isinstance(item, Piece):
             self.held += item.cost
             self.changes += len(item.frames)
+            if not self._items and self.offer is not None and self.offer(item):
+                return
+        self._items.append(item)
         self._arrived.set()
 
     def take(self) -> Item | None:

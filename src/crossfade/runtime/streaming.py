@@ -120,7 +120,7 @@ class Streaming:
 
         def made_durable(position: Lsn) -> None:
             ledger.made_durable(position)
-            reader.kick()
+            reader.made_durable()
 
         def idle_persisted(position: Lsn) -> None:
             ledger.idle_persisted(position)

@@ -9,6 +9,7 @@ PostgreSQL: protocol-replication ("START_REPLICATION"), protocol-logical-replica
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import math
 import time
@@ -99,6 +100,12 @@ class StreamReader:
         """Something changed that the reader should look at: a commit, a pause, a stop."""
         self._drain.kick()
 
+    def made_durable(self) -> None:
+        """A commit of the target: kicks if it is to be acknowledged at once. Of many small ones most are not, and to
+        look at each costs as much as to read it."""
+        if self._persist_now or time.monotonic() - self._sent_at >= _ACK_EVERY:
+            self._drain.kick()
+
     def persist_soon(self) -> None:
         """Somebody waits for our position: write an idle one at once."""
         self._persist_now = True
@@ -127,8 +134,8 @@ class StreamReader:
             if reads and not self.is_listening:
                 self.heard_at = time.monotonic()  # silence counts from now: until now we did not listen
             self.is_listening = reads
-            if reads:
-                self._read()
+            if reads and self._read():
+                await asyncio.sleep(0)  # whoever waited for it goes first
             await self._answer()
             self._tell(time.monotonic())
             flows = reads and self._flow.is_fast(time.monotonic())
@@ -169,8 +176,9 @@ class StreamReader:
 
     # reading -------------------------------------------------------------------------------------------------------
 
-    def _read(self) -> None:
-        """Take what has arrived, up to a slice of work or a full pipe."""
+    def _read(self) -> bool:
+        """Take what has arrived, up to a slice of work or a full pipe; returns whether anything was handed over."""
+        before = self._pipe.puts
         try:
             frames = self._drain.take(min(_BYTES, self._pipe.limit_bytes - self._pipe.held))
             keepalives = self._assemble(frames)
@@ -190,6 +198,7 @@ class StreamReader:
             self._flow.saw(received)
             self._untold_bytes += received
             self._untold_keepalives += keepalives
+        return self._pipe.puts != before
 
     def _tell(self, now: float) -> None:
         """What was received, every now and then: for each of many small messages it costs as much as their rows."""
@@ -286,7 +295,10 @@ class StreamReader:
     # answering -----------------------------------------------------------------------------------------------------
 
     def _tick(self) -> float:
-        return _TELL_EVERY if self._untold_bytes else min(self._status_interval / 2, 1.0)
+        if self._untold_bytes:
+            return _TELL_EVERY
+        is_owed = self._ledger.pending or self._ledger.flush_position() > self._sent_flush
+        return min(self._status_interval / 2, _ACK_EVERY if is_owed else 1.0)
 
     async def _answer(self) -> None:
         now = time.monotonic()

@@ -80,6 +80,8 @@ class Gatherer:
         self._since = 0  # frames folded since others had their turn
         self._arrived = asyncio.Event()
         self._room = asyncio.Event()
+        self._waits = False
+        pipe.offer = self._joined
 
     # for the applier -----------------------------------------------------------------------------------------------
 
@@ -108,7 +110,9 @@ class Gatherer:
     async def run(self) -> None:
         """Fold what comes, until the stream ends."""
         while True:
+            self._waits = True
             await self._pipe.arrived()
+            self._waits = False
             item = self._pipe.peek()
             if isinstance(item, Piece):
                 if not self._joins(item):
@@ -131,6 +135,26 @@ class Gatherer:
             return True
         return piece.is_whole and not (self._folds and (piece.truncates or piece.shape != opened.shape))
 
+    def _joined(self, piece: Piece) -> bool:
+        """Take a piece where there is nothing to be done with it: a small transaction then reaches an applier that
+        waits without a turn of ours in between."""
+        changes, cost = len(piece.frames), piece.cost
+        if self._open is not None:
+            changes, cost = changes + self._open.changes, cost + self._open.cost
+        if (
+            not self._waits
+            or self._widener.is_needed
+            or not piece.is_whole
+            or piece.truncates
+            or changes >= self._few
+            or cost >= self._batch_bytes
+            or not self._joins(piece)
+        ):
+            return False
+        self._join(piece)
+        self._arrived.set()
+        return True
+
     def _is_complete(self) -> bool:
         """Nothing may join what is open (nothing is, when the applier was quicker)."""
         opened = self._open
@@ -145,6 +169,20 @@ class Gatherer:
         assert isinstance(piece, Piece)
         if self._widener.is_needed:
             await self._widen(piece)
+        opened = self._join(piece)
+        del piece
+        if not opened.reason and opened.changes >= self._few:
+            self._is_folding = True
+            for frames in self._slices(opened):
+                self._since += frames
+                if self._since >= _SLICE:  # not for each of many small transactions
+                    self._since = 0
+                    await asyncio.sleep(0)
+            self._is_folding = False
+        self._arrived.set()
+
+    def _join(self, piece: Piece) -> _Open:
+        """The batch that it lies in now."""
         opened = self._open
         if opened is None:
             opened = self._open = _Open(piece.shape)
@@ -157,16 +195,7 @@ class Gatherer:
             opened.reason = "truncate"
         elif piece.fault is not None:
             opened.reason = "refused"
-        del piece
-        if not opened.reason and opened.changes >= self._few:
-            self._is_folding = True
-            for frames in self._slices(opened):
-                self._since += frames
-                if self._since >= _SLICE:  # not for each of many small transactions
-                    self._since = 0
-                    await asyncio.sleep(0)
-            self._is_folding = False
-        self._arrived.set()
+        return opened
 
     async def _widen(self, piece: Piece) -> None:
         """Give its rows their compound columns, which the exact path wants as well; or say why it cannot be done, so

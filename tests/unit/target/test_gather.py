@@ -75,16 +75,21 @@ async def gathered(
     batch_bytes: int = 10_000,
     folds: bool = True,
     at_once: bool = True,
+    turns: int = 0,
     of: Plan = PLAN,
     from_lsn: Lsn | None = None,
 ) -> list[Ready]:
-    """What comes out when the applier takes everything late (`at_once`), or each item as soon as it is there."""
+    """What comes out when the applier takes everything late (`at_once`), or each item as soon as it is there; others
+    have had so many `turns` before each item."""
     pipe = Pipe(1 << 30)
     late = {Route(name("public.t"), name("app.t")): from_lsn} if from_lsn is not None else {}
     gatherer = Gatherer(pipe, of, form=Form.TEXT, from_lsn=late, batch_bytes=batch_bytes, folds=folds)
     task = asyncio.create_task(gatherer.run())
     taken: list[Ready] = []
+    await asyncio.sleep(0)  # it waits for the first of them
     for item in items:
+        for _ in range(turns):
+            await asyncio.sleep(0)
         pipe.put(item)
         if not at_once:
             await gatherer.ready()
@@ -120,6 +125,47 @@ def test_what_has_arrived_is_one_batch_folded() -> None:
 def test_an_applier_that_keeps_up_gets_each_transaction_alone() -> None:
     taken = asyncio.run(gathered([piece(number, inserts(1)) for number in (1, 2, 3)], at_once=False))
     assert shown(taken) == [([1], "small"), ([2], "small"), ([3], "small"), "EndOfStream"]
+
+
+def test_a_small_transaction_reaches_an_applier_that_waits_without_a_turn_in_between() -> None:
+    async def run() -> None:
+        pipe = Pipe(1 << 30)
+        gatherer = Gatherer(pipe, PLAN, form=Form.TEXT, from_lsn={}, batch_bytes=10_000, folds=True)
+        task = asyncio.create_task(gatherer.run())
+        await asyncio.sleep(0)
+        pipe.put(piece(1, inserts(1)))
+        assert shown([gatherer.take()]) == [([1], "small")]
+        assert (pipe.held, pipe.changes) == (100, 1)
+        task.cancel()
+
+    asyncio.run(run())
+
+
+@pytest.mark.parametrize("turns", [0, 1, 3])
+@pytest.mark.parametrize("at_once", [True, False])
+def test_whoever_takes_it_the_order_is_that_of_the_stream(at_once: bool, turns: int) -> None:
+    items: list[Piece | Idle] = [
+        piece(1, inserts(2)),
+        piece(2, inserts(MANY)),
+        piece(3, inserts(1)),
+        piece(4, [b"T"], truncates=True),
+        piece(5, inserts(1)),
+        piece(6, inserts(1), is_last=False),
+        piece(6, inserts(1), is_first=False),
+        piece(7, inserts(1)),
+        Idle(Lsn(750)),
+        piece(8, inserts(1), shape=1),
+        piece(9, inserts(1)),
+        piece(10, inserts(1), shape=2),
+    ]
+    taken = asyncio.run(gathered(items, at_once=at_once, turns=turns))
+    told: list[object] = []
+    for one in taken:
+        told += [each.begin.xid for each in one.pieces] if isinstance(one, Batch) else [type(one).__name__]
+    assert told == [1, 2, 3, 4, 5, 6, 6, 7, "Idle", 8, 9, 10, "EndOfStream"]
+    for one in taken:
+        assert not isinstance(one, Batch) or len({each.shape for each in one.pieces}) == 1
+        assert not isinstance(one, Batch) or len(one.pieces) == 1 or all(each.is_whole for each in one.pieces)
 
 
 def test_a_few_changes_are_not_folded_and_are_once_they_are_many() -> None:

@@ -48,6 +48,8 @@ class Wakeup:
     async def wait(self, tick: float, *, reading: bool = True) -> None:
         """Until the socket is readable (when `reading`), `tick` seconds passed, or somebody kicked. Others always get a
         turn."""
+        if reading is not self._is_watched:
+            self._watch(reading)  # also where the wait ends at once: a socket that nobody reads would wake us for ever
         if self._woken.is_set():
             self._woken.clear()
             await asyncio.sleep(0)
@@ -56,8 +58,6 @@ class Wakeup:
         if self._timer is None or self._timer.when() > loop.time() + tick:
             self._end_timer()
             self._timer = loop.call_later(tick, self._ring)
-        if reading is not self._is_watched:
-            self._watch(reading)
         try:
             await self._woken.wait()
         finally:

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 import itertools
+import socket
+import time
 from typing import cast
 
+import pytest
+import uvloop
+
 from crossfade.session.connect import Connection
-from crossfade.session.drain import Drain
+from crossfade.session.drain import Drain, Wakeup
 
 
 class Library:
@@ -69,3 +75,25 @@ def test_what_has_arrived_is_taken_at_once_and_nothing_more() -> None:
     looks = library.looks
     assert drain.take(1 << 20, 100) == []
     assert library.looks == looks + 1
+
+
+@pytest.mark.parametrize("loop", [asyncio.new_event_loop, uvloop.new_event_loop], ids=["asyncio", "uvloop"])
+def test_who_does_not_read_is_not_woken_by_what_there_is_to_read(loop: object) -> None:
+    """A full pipe: what has arrived stays where it is until there is room, and must not keep a core busy meanwhile."""
+
+    async def waits(wakeup: Wakeup) -> int:
+        await wakeup.wait(1.0)  # watched from now on
+        await asyncio.sleep(0)  # and it is there again
+        count, until = 0, time.monotonic() + 0.2
+        while time.monotonic() < until:
+            await wakeup.wait(0.05, reading=False)
+            count += 1
+        wakeup.rest()
+        return count
+
+    with asyncio.Runner(loop_factory=loop) as runner:  # type: ignore[arg-type]
+        ours, theirs = socket.socketpair()
+        with ours, theirs:
+            ours.setblocking(False)
+            theirs.sendall(b"x")
+            assert runner.run(waits(Wakeup(ours.fileno()))) < 10

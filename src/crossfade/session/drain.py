@@ -39,7 +39,7 @@ class Wakeup:
         self._woken = asyncio.Event()
         self._is_watched = False
         self._timer: asyncio.TimerHandle | None = None
-        self._gathers = 1
+        self._lowest = 1  # SO_RCVLOWAT, as it was last set
 
     def kick(self) -> None:
         """End the present or the next `wait` early."""
@@ -54,6 +54,8 @@ class Wakeup:
             self._woken.clear()
             await asyncio.sleep(0)
             return
+        if reading:
+            self._set_lowest(self._least())
         loop = asyncio.get_running_loop()
         if self._timer is None or self._timer.when() > loop.time() + tick:
             self._end_timer()
@@ -90,15 +92,14 @@ class Wakeup:
         if self._is_watched:
             self._watch(False)
 
-    def gather(self, most: int) -> None:
-        """Let `most` bytes arrive before a wait ends by itself; 1 is at once. Kernels that cannot, do not."""
-        most = max(most, self._least())
-        if most == self._gathers:
+    def _set_lowest(self, least: int) -> None:
+        """Let so many bytes arrive before a wait ends by itself. Kernels that cannot, do not."""
+        if least == self._lowest:
             return
-        self._gathers = most
+        self._lowest = least
         # A second descriptor for the same socket: libpq's own must not be closed by us.
         with socket.socket(fileno=os.dup(self._descriptor)) as shared, contextlib.suppress(OSError):
-            shared.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, most)
+            shared.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, least)
 
 
 class Drain(Wakeup):

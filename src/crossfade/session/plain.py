@@ -35,6 +35,8 @@ _TICK: Final = 0.5
 # the sender's buffer. With room for megabytes the window of a quick reader never fills: a million rows cost the
 # walsender 5.7 s instead of 3.9 (of CPU). Only where a round trip is so short that a small window costs no throughput.
 _NEAR_BUFFER: Final = 64 * 1024
+# With so much in it the window was full, more or less: what waits behind it comes now, and at once.
+_NEAR_FULL: Final = 40 * 1024
 _NEAR_US: Final = 1000
 _TCP_INFO_RTT: Final = 68  # struct tcp_info: eight bytes, then 32-bit words, of which tcpi_rtt is the sixteenth
 # A walsender sends one behind every transaction that we have not acknowledged yet. Nobody need wake for it alone: what
@@ -106,7 +108,9 @@ class PlainDrain(Wakeup):
     def __init__(self, connection: Connection, *, where: str, noticed: Callable[[str, str], None]) -> None:
         self._pgconn = connection.pgconn
         self._socket = second(connection.pgconn)
+        self._is_full_with = BLOCK
         if _is_near(self._socket):
+            self._is_full_with = _NEAR_FULL
             self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _NEAR_BUFFER)
         super().__init__(self._socket.fileno())
         self._where = where
@@ -181,7 +185,7 @@ class PlainDrain(Wakeup):
         room = min(BLOCK, kept + most) - kept
         count = self._received(self._view[kept : kept + room])
         self._stop += count
-        self.holds_more = count == room
+        self.holds_more = count >= min(room, self._is_full_with)
         return count
 
     def _received(self, into: memoryview) -> int:

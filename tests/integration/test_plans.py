@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 
 import pytest
 
@@ -11,6 +12,8 @@ from crossfade.session.connect import TARGET, Connection, connect
 from crossfade.target import setforms, sets
 from crossfade.target.pipeline import Pipeline, Statement
 from crossfade.target.planages import DISCARD
+from tests.integration.following import follow
+from tests.servers.daemon import Workspace
 from tests.servers.databases import Databases
 from tests.unit.target.test_setforms import plan
 
@@ -89,3 +92,40 @@ def test_H13_every_kind_of_statement_goes_by_the_index(databases: Databases) -> 
         await connection.close()
 
     asyncio.run(run())
+
+
+@pytest.mark.parametrize("replica_role", [True, False], ids=["replica", "origin"])
+def test_H13_single_changes_find_their_rows_by_the_index_once_the_table_has_grown(
+    workspace: Workspace, databases: Databases
+) -> None:
+    """The session lives for weeks, and nobody analyses the table: a plan made for its first row must not stay."""
+    table = "CREATE TABLE public.t (id int PRIMARY KEY, v text)"
+    followed = follow(workspace, source=table, target=f"{table}; ALTER TABLE public.t SET (autovacuum_enabled = off)")
+    target = followed.databases.target
+
+    def scans(more: int, than: tuple[int, int] = (0, 0)) -> tuple[int, int]:
+        """Of the table, by all of it and by its index, as soon as the server tells of so many more."""
+        query = "SELECT seq_scan, idx_scan FROM pg_stat_user_tables WHERE relname = 't'"
+        until = time.monotonic() + 30
+        while True:
+            ((whole, by_index),) = target.execute(query)
+            found = int(str(whole)), int(str(by_index))
+            if sum(found) >= sum(than) + more:
+                return found
+            assert time.monotonic() < until, f"{found} scans were told of"
+            time.sleep(0.05)
+
+    followed.write("INSERT INTO t VALUES (0, 'x')")
+    target.execute("ANALYZE public.t")
+    for _ in range(3):
+        followed.write("UPDATE t SET v = v || 'y' WHERE id = 0")  # planned for a table of one row
+    small = scans(3)
+    assert small[0] >= 3
+    followed.write("INSERT INTO t SELECT n, 'x' FROM generate_series(1, 2000) n")
+    followed.write("UPDATE t SET v = 'z' WHERE id = 7")
+    before = scans(1, small)
+    for n in range(10):
+        followed.write(f"UPDATE t SET v = 'z' WHERE id = {100 + n}")
+    after = scans(10, before)
+    assert after[0] == before[0]
+    assert after[1] >= before[1] + 10

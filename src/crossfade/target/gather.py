@@ -81,7 +81,7 @@ class Gatherer:
         self._arrived = asyncio.Event()
         self._room = asyncio.Event()
         self._waits = False
-        pipe.offer = self._joined
+        pipe.offer = self._accept
 
     # for the applier -----------------------------------------------------------------------------------------------
 
@@ -135,7 +135,7 @@ class Gatherer:
             return True
         return piece.is_whole and not (self._folds and (piece.truncates or piece.shape != opened.shape))
 
-    def _joined(self, piece: Piece) -> bool:
+    def _accept(self, piece: Piece) -> bool:
         """Take a piece where there is nothing to be done with it: a small transaction then reaches an applier that
         waits without a turn of ours in between."""
         changes, cost = len(piece.frames), piece.cost

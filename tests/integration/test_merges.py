@@ -14,7 +14,7 @@ from collections.abc import Iterator
 import pytest
 
 from tests.integration.following import Followed, follow, prepared, shared
-from tests.integration.sides import synced
+from tests.integration.sides import is_stopped, synced
 from tests.servers.clusters import Pairs, Versions
 from tests.servers.daemon import Workspace
 from tests.servers.databases import make_roles
@@ -422,11 +422,14 @@ def test_G5_a_copy_begun_again_takes_out_the_rows_of_the_unfinished_source_alone
     daemon = workspace.daemon(env={"CROSSFADE_FAILPOINTS": "stop:after_copy_part_commit"})
     part = "SELECT count(*) FROM crossfade.copy_parts WHERE source_name = 'b' AND state = 'done'"
 
-    def woken() -> object:
-        daemon.signal(signal.SIGCONT)  # it stops at each part
-        return databases.target.value("SELECT to_regclass('crossfade.copy_parts') IS NOT NULL") and (
-            databases.target.value(part) == 1
-        )
+    def woken() -> bool:
+        """Asked while it is stopped, as it is after each part, and only then sent on: no part passes unseen."""
+        if not is_stopped(daemon.pid):
+            return False
+        if databases.target.value(part) == 1:
+            return True
+        daemon.signal(signal.SIGCONT)
+        return False
 
     daemon.wait_for(woken, "a part of b")
     daemon.kill9()

@@ -30,8 +30,8 @@ from crossfade.cli.check import document as check_document
 from crossfade.cli.check import look_around
 from crossfade.cli.config import document as settings_document
 from crossfade.cli.config import masked_settings
+from crossfade.cli.fetch import ask_daemon, ask_databases
 from crossfade.cli.healthcheck import get, split
-from crossfade.cli.status import ask_daemon, ask_databases
 from crossfade.faults import Fault
 from crossfade.mapping.written import read_text
 from crossfade.session.secrets import Secrets

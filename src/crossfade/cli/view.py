@@ -6,9 +6,11 @@ dash.
 
 from __future__ import annotations
 
+import os
+import sys
 from typing import Final
 
-from rich.console import Group, RenderableType
+from rich.console import Console, Group, RenderableType
 from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
@@ -22,6 +24,14 @@ _HEADLINES: Final = {"ok": "bold green", "working": "bold cyan", "warning": "bol
 _FIRST: Final = {"running": 0, "failed": 0, "pending": 1, "done": 2}
 _DISKS: Final = {"own": "of this host", "source": "of the source", "target": "of the target"}
 _BAR: Final = 24  # columns
+_PLAIN_WIDTH: Final = 140  # columns when nobody's terminal says otherwise
+
+
+def console() -> Console:
+    """Colours and width as the terminal has them; NO_COLOR and TERM=dumb are honoured by rich itself."""
+    if sys.stdout.isatty():
+        return Console()
+    return Console(width=int(os.environ.get("COLUMNS", _PLAIN_WIDTH)), no_color=True)
 
 
 def render(

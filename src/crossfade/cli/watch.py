@@ -23,8 +23,8 @@ from rich.live import Live
 from rich.text import Text
 
 from crossfade.cli import exits
-from crossfade.cli.status import ask_daemon, ask_databases, console
-from crossfade.cli.view import render
+from crossfade.cli.fetch import ask_daemon, ask_databases
+from crossfade.cli.view import console, render
 from crossfade.settings import Settings
 from crossfade.telemetry.amounts import count, duration, size
 from crossfade.telemetry.document import StatusDocument

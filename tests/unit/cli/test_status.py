@@ -14,6 +14,7 @@ import pytest
 from rich.console import Console
 
 import crossfade
+from crossfade.cli import fetch as asking
 from crossfade.cli import status as command
 from crossfade.cli.view import render, size
 from crossfade.events import DiskMeasured, LagMeasured, LeaderChanged, Note, Paused, PauseReason, Phase, PhaseChanged
@@ -45,7 +46,7 @@ def _answers(monkeypatch: pytest.MonkeyPatch, document: StatusDocument | None) -
             raise ConnectionRefusedError
         return 200, orjson.dumps(document)
 
-    monkeypatch.setattr(command, "get", get)
+    monkeypatch.setattr(asking, "get", get)
 
 
 def _databases(monkeypatch: pytest.MonkeyPatch, document: StatusDocument) -> None:
@@ -97,7 +98,7 @@ def test_another_workflow_s_daemon_on_our_port_is_not_believed(config: Path, mon
     foreign["name"] = "billing"
     _answers(monkeypatch, foreign)
     _databases(monkeypatch, _offline())
-    assert command.fetch(_settings(config))["daemon"] is None
+    assert asking.fetch(_settings(config))["daemon"] is None
 
 
 def test_a_standby_knows_itself_and_the_databases_know_the_rest(config: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -105,7 +106,7 @@ def test_a_standby_knows_itself_and_the_databases_know_the_rest(config: Path, mo
     standby.observe(LeaderChanged(False))
     _answers(monkeypatch, standby.document())
     _databases(monkeypatch, _offline())
-    document = command.fetch(_settings(config))
+    document = asking.fetch(_settings(config))
     assert document["daemon"] is not None
     assert document["leader"] is False
     assert document["phase"] == "streaming"

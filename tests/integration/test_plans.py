@@ -12,7 +12,7 @@ from crossfade.session.connect import TARGET, Connection, connect
 from crossfade.target import setforms, sets
 from crossfade.target.pipeline import Pipeline, Statement
 from crossfade.target.planages import DISCARD
-from tests.integration.following import follow
+from tests.integration.following import Followed, follow
 from tests.servers.daemon import Workspace
 from tests.servers.databases import Databases
 from tests.unit.target.test_setforms import plan
@@ -94,6 +94,22 @@ def test_H13_every_kind_of_statement_goes_by_the_index(databases: Databases) -> 
     asyncio.run(run())
 
 
+def scans(followed: Followed, more: int, than: tuple[int, int] = (0, 0)) -> tuple[int, int]:
+    """Of the table, by all of it and by its index, as soon as the server tells of so many more: a session tells at the
+    end of a transaction, not more often than each second, so there is one more."""
+    until = time.monotonic() + 30
+    while True:
+        time.sleep(1.1)
+        followed.write("UPDATE t SET v = v WHERE id = 0")
+        ((whole, by_index),) = followed.databases.target.execute(
+            "SELECT seq_scan, idx_scan FROM pg_stat_user_tables WHERE relname = 't'"
+        )
+        found = int(str(whole)), int(str(by_index))
+        if sum(found) >= sum(than) + more:
+            return found
+        assert time.monotonic() < until, f"{found} scans were told of"
+
+
 @pytest.mark.parametrize("replica_role", [True, False], ids=["replica", "origin"])
 def test_H13_single_changes_find_their_rows_by_the_index_once_the_table_has_grown(
     workspace: Workspace, databases: Databases
@@ -103,29 +119,42 @@ def test_H13_single_changes_find_their_rows_by_the_index_once_the_table_has_grow
     followed = follow(workspace, source=table, target=f"{table}; ALTER TABLE public.t SET (autovacuum_enabled = off)")
     target = followed.databases.target
 
-    def scans(more: int, than: tuple[int, int] = (0, 0)) -> tuple[int, int]:
-        """Of the table, by all of it and by its index, as soon as the server tells of so many more."""
-        query = "SELECT seq_scan, idx_scan FROM pg_stat_user_tables WHERE relname = 't'"
-        until = time.monotonic() + 30
-        while True:
-            ((whole, by_index),) = target.execute(query)
-            found = int(str(whole)), int(str(by_index))
-            if sum(found) >= sum(than) + more:
-                return found
-            assert time.monotonic() < until, f"{found} scans were told of"
-            time.sleep(0.05)
-
     followed.write("INSERT INTO t VALUES (0, 'x')")
     target.execute("ANALYZE public.t")
     for _ in range(3):
         followed.write("UPDATE t SET v = v || 'y' WHERE id = 0")  # planned for a table of one row
-    small = scans(3)
+    small = scans(followed, 3)
     assert small[0] >= 3
     followed.write("INSERT INTO t SELECT n, 'x' FROM generate_series(1, 2000) n")
     followed.write("UPDATE t SET v = 'z' WHERE id = 7")
-    before = scans(1, small)
+    before = scans(followed, 1, small)
     for n in range(10):
         followed.write(f"UPDATE t SET v = 'z' WHERE id = {100 + n}")
-    after = scans(10, before)
+    after = scans(followed, 10, before)
     assert after[0] == before[0]
     assert after[1] >= before[1] + 10
+
+
+def test_H13_a_long_exact_transaction_does_not_scan_what_it_has_written_for_each_row(
+    workspace: Workspace, databases: Databases
+) -> None:
+    """Inserts and updates of one source transaction: the plan that was there when it began must not last to its end."""
+    table = "CREATE TABLE public.t (id int PRIMARY KEY, v text)"
+    followed = follow(
+        workspace,
+        source=table,
+        target=f"{table}; ALTER TABLE public.t SET (autovacuum_enabled = off)",
+        extra='[stream]\napply = "exact"\n',
+    )
+    target = followed.databases.target
+    followed.write("INSERT INTO t VALUES (0, 'x')")
+    target.execute("ANALYZE public.t")
+    for _ in range(8):
+        followed.write("UPDATE t SET v = v || 'y' WHERE id = 0")
+    before = scans(followed, 8)
+    followed.write(
+        "DO $$BEGIN INSERT INTO t SELECT n, 'x' FROM generate_series(1, 60000) n;"
+        " FOR n IN 1..1500 LOOP UPDATE t SET v = 'z' WHERE id = n * 30; END LOOP; END$$"
+    )
+    after = scans(followed, 1500, before)
+    assert after[1] - before[1] > 1200, (before, after)

@@ -29,6 +29,7 @@ from crossfade.pgoutput.messages import Commit, Form
 from crossfade.pipe import EndOfStream, Idle, Pipe
 from crossfade.session.drain import Drain
 from crossfade.session.plain import PlainDrain
+from crossfade.source.flow import REST, Flow
 from crossfade.source.slot import quoted_name, quoted_publications
 from crossfade.walstream import Keepalive, keepalive, standby_status
 
@@ -39,11 +40,6 @@ _PERSIST_EVERY: Final = 10.0
 _BYTES: Final = 1024 * 1024
 _ACK_EVERY: Final = 0.25
 _TELL_EVERY: Final = 0.05
-# While a stream flows faster than this (bytes a second) and all of it has been read, it is left alone for so many
-# seconds: the socket fills, messages gather at the walsender's side, and then leave it in large packets instead of each
-# in its own. A million rows of inserts cost it 3.1 s of CPU instead of 4.7. Below that nothing ever waits.
-_FLOWS: Final = 8_000_000
-_LEFT_ALONE: Final = 0.016
 
 
 class StreamReader:
@@ -90,7 +86,7 @@ class StreamReader:
         self._persisted_at = 0.0
         self._persist_now = False
         self._offered = start
-        self._flow = _Flow()
+        self._flow = Flow()
         self._untold_bytes = self._untold_keepalives = 0
         self._told_at = 0.0
         self.heard_at = time.monotonic()
@@ -121,7 +117,7 @@ class StreamReader:
 
     async def _stream(self) -> None:
         await self._begin()
-        ended = was_alone = False
+        ended = False
         while True:
             ends = self._ends()
             if ends and not ended:
@@ -138,14 +134,9 @@ class StreamReader:
                 await asyncio.sleep(0)  # whoever waited for it goes first
             await self._answer()
             self._tell(time.monotonic())
-            flows = reads and self._flow.is_fast(time.monotonic())
-            if flows and not (self._drain.holds_more or was_alone):
-                was_alone = True
-                await self._drain.wait(_LEFT_ALONE, reading=False)
-                continue
-            if flows and was_alone:
-                self._drain.kick()  # what gathered behind the full socket comes at once
-            was_alone = False
+            if reads and self._flow.rests(time.monotonic(), is_empty=not self._drain.holds_more):
+                await self._drain.wait(REST, reading=False)
+                self._drain.kick()  # what has gathered meanwhile is read at once
             await self._drain.wait(self._tick(), reading=reads)
         await self._send_status(reply=False)
         with contextlib.suppress(Transient):  # a server that does not take leave is left alone
@@ -195,7 +186,7 @@ class StreamReader:
         if self._drain.is_finished:
             raise Transient("The source ended the stream.", where=f"slot {self._slot}", means="Nothing is lost.")
         if self._drain.holds_more:
-            # Inside libpq, of which the socket knows nothing, or less of it than a wake-up waits for.
+            # Inside libpq, of which the socket knows nothing; or, the socket having been nearly full, behind it.
             self._drain.kick()
         if self._drain.heard:  # a part of a huge row is a sign of life as well
             self.heard_at = time.monotonic()
@@ -338,28 +329,6 @@ class StreamReader:
         if flush_position > self._sent_flush:
             self._sent_flush = flush_position
             self._listener(Acknowledged(flush_position))
-
-
-class _Flow:
-    """How fast bytes come, over the last few milliseconds."""
-
-    _WINDOW: Final = 0.005
-
-    def __init__(self) -> None:
-        self._since = 0.0
-        self._seen = 0
-        self._is_fast = False
-
-    def saw(self, size: int) -> None:
-        self._seen += size
-
-    def is_fast(self, now: float) -> bool:
-        """Whether they come faster than `_FLOWS`; `now` is any clock's seconds."""
-        passed = now - self._since
-        if passed >= self._WINDOW:
-            self._is_fast = self._seen >= _FLOWS * passed
-            self._since, self._seen = now, 0
-        return self._is_fast
 
 
 # Sources before 14 do not know the option, and must not be told it.

@@ -115,7 +115,7 @@ class Replayer:
         self.remarks = Remarks()
         self._in_replica_role = self._replica_role
         self._has_savepoint = False
-        return [_BEGIN, *([DISCARD] if self.ages.have_aged else ()), *([_DEFER] if self._defers else ())]
+        return [_BEGIN, *([DISCARD] if self.ages.have_aged() else ()), *([_DEFER] if self._defers else ())]
 
     def begin(self) -> None:
         """A new target transaction, opened in the round trip of whatever comes first in it."""
@@ -480,6 +480,8 @@ class Replayer:
     ) -> list[int] | None:
         """The round trip; None when a step did not find its one row."""
         batch = list(opening)
+        if not opening and self.ages.age_within():
+            batch.append(DISCARD)
         if steps and not opening:
             if self._has_savepoint:
                 # Never more than one: a transaction of millions must not nest thousands.

@@ -249,10 +249,11 @@ class SetLevel:
     ) -> None:
         """Write the batch; `first` goes before it, in the same round trip. Raises Unfit, or a passing Fault."""
         work = _Work()
-        outgrown = [table for table in tables if self._has_outgrown(table, tally)]
-        first = [*first, *([DISCARD] if outgrown else ()), _BY_INDEX]
         try:
             self._plan(tables, work, is_final=is_final)
+            # Each is asked, and only when nothing keeps the answer from going out.
+            outgrown = [table for table in tables if self._has_outgrown(table, tally)]
+            first = [*first, *([DISCARD] if outgrown else ()), _BY_INDEX]
             for each in _runs(work.steps):
                 if isinstance(each, _Copy):
                     if first:

@@ -2,7 +2,7 @@
 
 One row can be a byte or a gigabyte, so the bound is what the pieces hold, including those the applier has taken but
 not finished. Refuses to know what a piece means. The invariant: at most one piece lies beyond the limit, and pieces
-come out in the order they went in. One task puts, one task takes.
+come out in the order they went in. One task puts, another takes; into an empty pipe it may also be handed, in a call.
 """
 
 from __future__ import annotations

@@ -37,14 +37,12 @@ class Wakeup:
     def __init__(self, descriptor: int) -> None:
         self._descriptor = descriptor
         self._woken = asyncio.Event()
-        self._is_kicked = False
         self._is_watched = False
         self._timer: asyncio.TimerHandle | None = None
         self._lowest = 1  # SO_RCVLOWAT, as it was last set
 
     def kick(self) -> None:
         """End the present or the next `wait` early."""
-        self._is_kicked = True
         self._woken.set()
 
     async def wait(self, tick: float, *, reading: bool = True) -> None:
@@ -52,11 +50,8 @@ class Wakeup:
         turn."""
         if reading is not self._is_watched:
             self._watch(reading)  # also where the wait ends at once: a socket that nobody reads would wake us for ever
-        if not (reading or self._is_kicked):
-            self._woken.clear()  # that there was something to read is nothing to whoever does not read
         if self._woken.is_set():
             self._woken.clear()
-            self._is_kicked = False
             await asyncio.sleep(0)
             return
         if reading:
@@ -69,7 +64,6 @@ class Wakeup:
             await self._woken.wait()
         finally:
             self._woken.clear()
-            self._is_kicked = False
 
     def _least(self) -> int:
         """The bytes for which a wait need not end."""
@@ -120,6 +114,7 @@ class Drain(Wakeup):
         self._pgconn = connection.pgconn
         self._where = where
         self._noticed = noticed
+        self.is_local = False  # or encrypted, which is as good as far away
         self._is_ending = False
         self._is_exhausted = True  # libpq holds nothing complete that was not handed out
         self.is_finished = False

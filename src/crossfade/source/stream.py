@@ -86,7 +86,7 @@ class StreamReader:
         self._persisted_at = 0.0
         self._persist_now = False
         self._offered = start
-        self._flow = Flow()
+        self._flow = Flow(is_local=self._drain.is_local)
         self._untold_bytes = self._untold_keepalives = 0
         self._told_at = 0.0
         self.heard_at = time.monotonic()
@@ -136,7 +136,9 @@ class StreamReader:
             self._tell(time.monotonic())
             if reads and self._flow.rests(time.monotonic(), is_empty=not self._drain.holds_more):
                 await self._drain.wait(REST, reading=False)
-                self._drain.kick()  # what has gathered meanwhile is read at once
+                continue
+            if reads and self._flow.is_to_be_read:
+                self._drain.kick()
             await self._drain.wait(self._tick(), reading=reads)
         await self._send_status(reply=False)
         with contextlib.suppress(Transient):  # a server that does not take leave is left alone

@@ -60,7 +60,8 @@ class Gatherer:
     """Run `run` as a task of its own; the applier awaits `ready` and takes with `take`.
 
     `from_lsn` holds, per table copied at a later snapshot, the position before which its changes are already in
-    the copy. With `folds` False nothing is folded and every batch is for the exact path.
+    the copy. With `folds` False nothing is folded and every batch is for the exact path. The pipe offers it what comes
+    while it waits.
     """
 
     def __init__(

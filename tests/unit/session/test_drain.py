@@ -97,29 +97,3 @@ def test_who_does_not_read_is_not_woken_by_what_there_is_to_read(loop: object) -
             ours.setblocking(False)
             theirs.sendall(b"x")
             assert runner.run(waits(Wakeup(ours.fileno()))) < 10
-
-
-@pytest.mark.parametrize("loop", [asyncio.new_event_loop, uvloop.new_event_loop], ids=["asyncio", "uvloop"])
-def test_a_wait_without_reading_lasts_though_something_came_just_before_it(loop: object) -> None:
-    """A moment of rest that anything could end would be none; a kick does."""
-
-    async def waits(wakeup: Wakeup, theirs: socket.socket) -> tuple[float, float]:
-        await wakeup.wait(0.01)  # watched from now on
-        theirs.sendall(b"x")
-        for _ in range(3):
-            await asyncio.sleep(0)  # and it is seen
-        began = time.monotonic()
-        await wakeup.wait(0.05, reading=False)
-        rested = time.monotonic()
-        wakeup.kick()
-        await wakeup.wait(1.0, reading=False)
-        wakeup.rest()
-        return rested - began, time.monotonic() - rested
-
-    with asyncio.Runner(loop_factory=loop) as runner:  # type: ignore[arg-type]
-        ours, theirs = socket.socketpair()
-        with ours, theirs:
-            ours.setblocking(False)
-            rested, kicked = runner.run(waits(Wakeup(ours.fileno()), theirs))
-    assert rested >= 0.045
-    assert kicked < 0.5

@@ -243,6 +243,36 @@ def in_range(column: str, lower: int | None, upper: int | None) -> sql.Composabl
     return sql.SQL(" AND ").join(terms) if terms else None
 
 
+def in_ranges(column: str, ranges: Iterable[tuple[int | None, int | None]]) -> sql.Composable | None:
+    """Rows whose `column` is in one of them. None: every row."""
+    terms = [in_range(column, lower, upper) for lower, upper in ranges]
+    if None in terms:
+        return None
+    return sql.SQL("({})").format(sql.SQL(" OR ").join(filter(None, terms)))
+
+
+def among(columns: Sequence[Column], keys: Sequence[Sequence[str]]) -> sql.Composable:
+    """Rows whose `columns` together are one of `keys`, texts of their values."""
+    arrays = [
+        sql.SQL("pg_catalog.unnest({}::text[]::" + column.type_name + "[])").format(
+            sql.Literal([key[at] for key in keys])
+        )
+        for at, column in enumerate(columns)
+    ]
+    names = [sql.Identifier(f"k{at}") for at in range(len(columns))]
+    return sql.SQL("({}) IN (SELECT {} FROM ROWS FROM ({}) AS k ({}))").format(
+        sql.SQL(", ").join(sql.Identifier(column.name) for column in columns),
+        sql.SQL(", ").join(names),
+        sql.SQL(", ").join(arrays),
+        sql.SQL(", ").join(names),
+    )
+
+
+def both(first: sql.Composable, second: sql.Composable | None) -> sql.Composable:
+    """Rows for which the one and, where there is one, the other holds."""
+    return first if second is None else sql.SQL("{} AND {}").format(first, second)
+
+
 def only(plan: TablePlan, rows: sql.Composable | None) -> sql.Composable | None:
     """`rows`, and of them only what the table's condition takes, where the source would come to the same result."""
     if plan.where is None or not plan.where.is_portable:
@@ -254,6 +284,11 @@ def only(plan: TablePlan, rows: sql.Composable | None) -> sql.Composable | None:
 def is_empty(name: sql.Identifier) -> sql.Composed:
     """One row, one boolean."""
     return sql.SQL("SELECT NOT EXISTS (SELECT FROM {})").format(name)
+
+
+def count(name: TableName) -> sql.Composed:
+    """One row, one number."""
+    return sql.SQL("SELECT count(*) FROM {}").format(table(name))
 
 
 def owner_ids(keyspace: Keyspace) -> sql.Composed:

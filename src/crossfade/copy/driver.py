@@ -2,8 +2,9 @@
 
 Decisions are `phases`' and `parts`'; one part's way is `part`; this file opens connections, starts workers, watches who
 queues behind our locks, and takes a new snapshot when the one in hand is of no use any more. Refuses to touch the main
-slot. The invariant: a table is copied at one snapshot whose position is stored with it, so that the stream can tell
-what the copy already shows (G6); a part that is done is not read again while that snapshot lives.
+slot. The invariant: a table that is done shows one snapshot, whose position is stored with it, so that the stream can
+tell what the copy already shows (G6); a part that is done is not read again while that snapshot lives, and not
+afterwards where it can be brought forward to the next (`forward`).
 """
 
 from __future__ import annotations
@@ -11,8 +12,8 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import Counter
-from collections.abc import Callable, Coroutine, Mapping
-from typing import Final
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
+from typing import Final, TypeVar
 
 import psycopg
 
@@ -20,24 +21,31 @@ from crossfade import failpoints
 from crossfade.catalog import Route
 from crossfade.copy import extents, ids, phases, queuers
 from crossfade.copy.computed import ComputedCodec
+from crossfade.copy.forward import Forward
 from crossfade.copy.ids import Ids, PassingIds
+from crossfade.copy.keeping import candidates, load_states, restart_connected
 from crossfade.copy.lines import Lines
 from crossfade.copy.part import PartCopy, Stopped, TableRewritten, TableYielded
-from crossfade.copy.parts import Board, Part, is_divisible, split
+from crossfade.copy.parts import FORWARD, Board, Extent, Part, is_divisible, split
 from crossfade.copy.passage import Passage, passage
 from crossfade.copy.phases import State
 from crossfade.copy.tally import Tally
 from crossfade.events import Listener, Note, PartCopied
-from crossfade.faults import Fenced, Refused, Transient
+from crossfade.faults import Fenced, Transient
+from crossfade.lsn import Lsn
 from crossfade.mapping.plan import Plan, TablePlan
 from crossfade.session.connect import TARGET, Connection, connect, server_fault
+from crossfade.source import touched
 from crossfade.source.snapshot import Snapshot, SnapshotGone, enter
+from crossfade.source.touched import Touched
 from crossfade.state import copies
 from crossfade.state.copies import from_lsns, register
 from crossfade.waiting import forget_cancellation
 from crossfade.wire.copycodec import CopyCodec
 from crossfade.wire.idstate import IdState
 from crossfade.wire.zones import Zone
+
+T = TypeVar("T")
 
 _QUEUE_EVERY: Final = 0.5
 _ALERT_AFTER: Final = 3
@@ -50,7 +58,8 @@ _WORTH_A_LINE: Final = 1024 * 1024
 
 
 class CopyDriver:
-    """Copies what `crossfade.copy_tables` says is pending. `ends` tells that we are to stop."""
+    """Copies what `crossfade.copy_tables` says is pending. `position` is what the target has made durable of the
+    stream, which stands still meanwhile; `ends` tells that we are to stop."""
 
     def __init__(
         self,
@@ -59,6 +68,8 @@ class CopyDriver:
         source_dsn: str,
         target_dsn: str,
         slot: str,
+        publications: tuple[str, ...],
+        position: Lsn,
         workers: int,
         part_bytes: int,
         lock_yield: bool,
@@ -74,11 +85,14 @@ class CopyDriver:
         self._source_dsn = source_dsn
         self._target_dsn = target_dsn
         self._slot = slot
+        self._publications = publications
+        self._position = position
         self._workers = workers
         self._part_bytes = part_bytes
         self._lock_yield = lock_yield
         self._wire = wire
         self._replica_role = replica_role
+        self._make_ids = make_ids
         self._ids = Ids(make_ids(), None)
         self._zones = zones
         self._listener = listener
@@ -95,6 +109,8 @@ class CopyDriver:
         self._queuers: dict[Route, str] = {}  # who waited last
         self._changed = asyncio.Event()
         self._passing: dict[Route, str] = {}  # tables whose ids are made as they pass, and their keyspace
+        self._kept: dict[Route, Touched] = {}  # tables whose finished parts are brought to this snapshot
+        self._parts_there: dict[Route, dict[Part, tuple[int, int]]] = {}  # those parts, rows and bytes of each
 
     async def run(self, snapshot: Snapshot | None) -> bool:
         """Copy until nothing is pending; False when told to stop first.
@@ -108,7 +124,7 @@ class CopyDriver:
                 allocator = await connect(self._target_dsn, purpose="id allocator", endpoint="target", settings=TARGET)
                 self._ids = Ids(self._ids.states, allocator)
                 await self._ids.dress()
-            stored = await _load(control, self._plan)
+            stored = await load_states(control, self._plan)
             self._board = Board(self._plan.tables, self._waits, stored)
             if self._board.is_done:
                 return True
@@ -156,43 +172,110 @@ class CopyDriver:
         return self._board.is_done
 
     async def _prepare(self, snapshot: Snapshot, control: Connection) -> None:
-        """A new snapshot shows other rows: what parts of unfinished tables brought goes, and they are cut anew."""
-        self._attempt, emptied = await copies.begin_attempt(control, self._plan, replica_role=self._replica_role)
-        for route in emptied:
-            self._listener(Note("table_emptied", _EMPTIED.format(table=route.source), "info"))
+        """A new snapshot shows other rows: finished parts of unfinished tables are brought to it, or go."""
+        self._attempt, unfinished = await copies.begin_attempt(control, self._plan)
+        stored = await load_states(control, self._plan)
+        pending = [plan for plan in self._plan.tables if stored[plan.route] is State.PENDING]
+        bases = await self._at(snapshot, lambda source: extents.bases(source, self._plan, pending))
+        reasons = await self._keep(unfinished, bases, snapshot, control)
+        if self._ends():
+            return
+        for route in await copies.start_over(control, self._plan, self._kept, replica_role=self._replica_role):
+            why = reasons.get(route, "")
+            self._listener(Note("table_emptied", _EMPTIED.format(table=route.source, why=why), "info"))
         waits = {table: set(others) for table, others in self._waits.items()}
-        stored = await _load(control, self._plan)
-        pending = {name for name, state in stored.items() if state is State.PENDING}
         self._passing = {
             table: name
             for table, name in ids.passing(self._plan, waits, await self._ids.empty(self._plan.keyspaces)).items()
-            if table in pending
+            if stored[table] is State.PENDING and table not in self._kept
         }
         self._board = Board(self._plan.tables, waits, stored)
         divisible = [
             plan
             for plan in self._board.pending
-            if is_divisible(plan, self._plan.target_foreign_keys, enforced=not self._replica_role)
+            if plan.route not in self._kept
+            and is_divisible(plan, self._plan.target_foreign_keys, enforced=not self._replica_role)
         ]
-        source = await connect(self._source_dsn, purpose="copy sizes", endpoint="source")
-        try:
-            await enter(source, snapshot.name)
+
+        async def measured(source: Connection) -> tuple[dict[Route, list[Extent]], bool]:
             found = await extents.measure(source, divisible, part_bytes=self._part_bytes)
-            by_page = source.info.server_version >= extents.PAGES_SINCE
-        except psycopg.Error as error:
-            raise server_fault(error, where="source, measuring tables") from None
-        finally:
-            await source.close()
+            return found, source.info.server_version >= extents.PAGES_SINCE
+
+        found, by_page = await self._at(snapshot, measured)
         for plan in self._board.pending:
+            if plan.route in self._kept:
+                await self._divide_as_before(plan, snapshot, control)
+                continue
             parts = split(found.get(plan.route, ()), part_bytes=self._part_bytes, by_page=by_page)
             if len(parts) > 1:
-                await copies.divide(control, self._plan.workflow, plan.route, map(_piece, parts), self._attempt)
+                await copies.divide(
+                    control,
+                    self._plan.workflow,
+                    plan.route,
+                    map(_piece, parts),
+                    attempt=self._attempt,
+                    shows=snapshot.consistent_point,
+                    basis=bases[plan.route],
+                )
             self._board.divide(plan.route, parts)
-            self._tally.begin(plan.route, snapshot.consistent_point, self._yields[plan.route])
+            self._tally.begin(plan.route, snapshot.consistent_point, self._yields[plan.route], {})
         await self._ids.strip(self._passing.values())
         ahead = {name: each for name, each in self._plan.keyspaces.items() if name not in self._passing.values()}
         await ids.fill(self._ids, ahead, self._source_dsn, snapshot, self._ends)
         failpoints.reached("after_id_maps")
+
+    async def _at(self, snapshot: Snapshot, ask: Callable[[Connection], Awaitable[T]]) -> T:
+        """What the source says at the snapshot."""
+        source = await connect(self._source_dsn, purpose="copy sizes", endpoint="source")
+        try:
+            await enter(source, snapshot.name)
+            return await ask(source)
+        except psycopg.Error as error:
+            raise server_fault(error, where="source, measuring tables") from None
+        finally:
+            await source.close()
+
+    async def _keep(
+        self,
+        unfinished: Sequence[copies.Unfinished],
+        bases: Mapping[Route, str],
+        snapshot: Snapshot,
+        control: Connection,
+    ) -> dict[Route, str]:
+        """Find out which tables can be gone on with, and which of their rows were touched since; why the others
+        cannot."""
+        found, reasons = await candidates(
+            unfinished, self._tables, bases, control=control, replica_role=self._replica_role
+        )
+        if found:
+            await touched.read(
+                self._source_dsn,
+                slot_name=self._slot,
+                publications=self._publications,
+                start=self._position,
+                until=snapshot.consistent_point,
+                tables=found.values(),
+                ends=self._ends,
+            )
+        self._kept = {route: each for route, each in found.items() if each.why is None}
+        return reasons | {route: each.why for route, each in found.items() if each.why is not None}
+
+    async def _divide_as_before(self, plan: TablePlan, snapshot: Snapshot, control: Connection) -> None:
+        """A table that is gone on with: its parts are those that were written down."""
+        written = await copies.pieces(control, self._plan.workflow, plan.route)
+        parts = {_part(piece): counts for piece, counts in written.items()}
+        there = {part: counts for part, counts in parts.items() if counts is not None}
+        self._parts_there[plan.route] = there
+        self._board.divide(plan.route, (FORWARD, *parts), done=there)
+        self._tally.begin(plan.route, snapshot.consistent_point, self._yields[plan.route], there)
+        changed = len(self._kept[plan.route].keys)
+        self._listener(
+            Note(
+                "table_goes_on",
+                _GOES_ON.format(table=plan.source, done=len(there), parts=len(parts), touched=changed),
+                "info",
+            )
+        )
 
     # workers -------------------------------------------------------------------------------------------------------
 
@@ -267,6 +350,8 @@ class CopyDriver:
 
     async def _is_written(self, control: Connection, mark: copies.Mark, plan: TablePlan, part: Part) -> bool:
         try:
+            if part == FORWARD:
+                return await copies.shows(control, mark)
             counts = await copies.written(control, mark)
         except psycopg.Error as error:
             raise server_fault(error, where="target, looking for a mark") from None
@@ -278,32 +363,21 @@ class CopyDriver:
     async def _once(self, plan: TablePlan, part: Part, mark: copies.Mark, snapshot: Snapshot, lines: Lines) -> None:
         """One attempt at one part. The lines are given up with whatever goes wrong."""
         started = time.monotonic()
+        copy: PartCopy | Forward
         try:
             source, target = await lines.open()
             pid = source.pgconn.backend_pid
             self._busy[pid] = plan.route
-            way = self._passage(plan, source, target)
-            states, making = self._ids_of(plan)
-            codec: CopyCodec | ComputedCodec
-            if plan.expressions:
-                codec = ComputedCodec(plan, way.form, states, self._zones, await lines.asking())
+            asking = await lines.asking() if plan.expressions else None
+
+            def made(*, past_libpq: bool) -> PartCopy:
+                return self._part_copy(plan, part, mark, lines, (source, target, asking), past_libpq=past_libpq)
+
+            if part == FORWARD:
+                copy = self._forward(plan, mark, lambda: made(past_libpq=False))
             else:
-                codec = CopyCodec(plan, way.form, states, self._zones)
-            copy = PartCopy(
-                plan,
-                part,
-                passage=way,
-                mark=mark,
-                codec=codec,
-                ids=self._ids,
-                passing=making,
-                replica_role=self._replica_role,
-                past_libpq=lines.source_is_plain and plan.bytes_estimate >= _WORTH_A_LINE,
-                is_plain=lines.target_is_plain,
-                wants_out=lambda: self._wants_out(plan.route),
-                progressed=lambda: self._tally.progressed(plan.route, part, copy.rows, copy.bytes),
-            )
-            self._tally.progressed(plan.route, part, 0, 0)
+                copy = made(past_libpq=lines.source_is_plain and plan.bytes_estimate >= _WORTH_A_LINE)
+                self._tally.progressed(plan.route, part, 0, 0)
             try:
                 await self._unless_wanted_out(copy, copy.run(source, target, snapshot.name), plan.route)
             finally:
@@ -312,8 +386,62 @@ class CopyDriver:
             self._tally.forget(plan.route, part)
             await lines.give_up()
             raise
-        self._listener(PartCopied(time.monotonic() - started))
+        if part == FORWARD:
+            self._tally.progressed(plan.route, part, copy.rows, copy.bytes)
+        else:
+            self._listener(PartCopied(time.monotonic() - started))
         self._remark(plan, copy)
+
+    def _forward(self, plan: TablePlan, mark: copies.Mark, make: Callable[[], PartCopy]) -> Forward:
+        return Forward(
+            plan,
+            self._kept[plan.route],
+            tuple(self._parts_there[plan.route]),
+            mark=mark,
+            make=make,
+            ids=self._make_ids(),
+            zones=self._zones,
+            wants_out=lambda: self._wants_out(plan.route),
+        )
+
+    def _part_copy(
+        self,
+        plan: TablePlan,
+        part: Part,
+        mark: copies.Mark,
+        lines: Lines,
+        connections: tuple[Connection, Connection, Connection | None],
+        *,
+        past_libpq: bool,
+    ) -> PartCopy:
+        source, target, asking = connections
+        way = self._passage(plan, source, target)
+        states, making = self._ids_of(plan)
+        codec: CopyCodec | ComputedCodec
+        if asking is not None:
+            codec = ComputedCodec(plan, way.form, states, self._zones, asking)
+        else:
+            codec = CopyCodec(plan, way.form, states, self._zones)
+
+        def progressed() -> None:
+            if part != FORWARD:
+                self._tally.progressed(plan.route, part, copy.rows, copy.bytes)
+
+        copy = PartCopy(
+            plan,
+            part,
+            passage=way,
+            mark=mark,
+            codec=codec,
+            ids=self._ids,
+            passing=making,
+            replica_role=self._replica_role,
+            past_libpq=past_libpq,
+            is_plain=lines.target_is_plain,
+            wants_out=lambda: self._wants_out(plan.route),
+            progressed=progressed,
+        )
+        return copy
 
     def _ids_of(self, plan: TablePlan) -> tuple[Mapping[str, IdState], PassingIds | None]:
         """The states a part's rows are converted by, and what makes its own ids as they pass."""
@@ -332,7 +460,9 @@ class CopyDriver:
             wanted=self._wire,
         )
 
-    async def _unless_wanted_out(self, copy: PartCopy, work: Coroutine[None, None, None], table: Route) -> None:
+    async def _unless_wanted_out(
+        self, copy: PartCopy | Forward, work: Coroutine[None, None, None], table: Route
+    ) -> None:
         """Do `work`, which asks between blocks whether to let go. A target that takes nothing (somebody's lock, a slow
         disk) keeps it from asking, and our lock on the source must not outlast that: then it is cancelled."""
         task = asyncio.ensure_future(work)
@@ -359,6 +489,8 @@ class CopyDriver:
         return TableYielded if table in self._asked else None
 
     def _finished(self, plan: TablePlan, part: Part) -> None:
+        if part == FORWARD:
+            self._kept[plan.route].keys.clear()
         if self._board.finished(plan.route, part):
             self._tally.done(plan.route)
             if self._yields[plan.route] >= _ALERT_AFTER:
@@ -383,7 +515,7 @@ class CopyDriver:
                 )
             )
 
-    def _remark(self, plan: TablePlan, copy: PartCopy) -> None:
+    def _remark(self, plan: TablePlan, copy: PartCopy | Forward) -> None:
         if copy.orphans:
             self._listener(
                 Note(
@@ -438,38 +570,18 @@ class CopyDriver:
 _REWRITTEN = (
     "{table} was truncated, rewritten or got other partitions since the snapshot; it is copied again from a new one."
 )
-_EMPTIED = "{table} had been copied in part; those rows are gone and it is copied again from a new snapshot."
+_EMPTIED = "{table} had been copied in part; those rows are gone and it is copied again from a new snapshot: {why}."
+_GOES_ON = "{table} had been copied in part: {done} of its {parts} parts stay, and {touched} rows touched since."
 _AGAIN = "A part of {table} is copied again: {why}"
 _LOST = "The copy's snapshot was lost; finished tables stay, the others are copied again from a new one."
 
 
+def _part(piece: copies.Piece) -> Part:
+    return Part(piece.part, piece.relation, piece.range_of, piece.lower, piece.upper)
+
+
 def _piece(part: Part) -> copies.Piece:
-    relation = str(part.relation) if part.relation is not None else None
-    return copies.Piece(part.number, relation, part.column, part.lower, part.upper)
-
-
-async def _load(connection: Connection, plan: Plan) -> dict[Route, State]:
-    stored = await copies.states(connection, plan.workflow)
-    return {table.route: State(stored.get(table.route, State.PENDING.value)) for table in plan.tables}
-
-
-async def restart_connected(connection: Connection, plan: Plan, *, enforced: bool) -> None:
-    """Refuse to go on where a snapshot was lost in the middle of tables tied by enforced foreign keys.
-
-    Such tables must all be copied at one snapshot; those already done hold rows, which only an operator may remove.
-    """
-    states = await _load(connection, plan)
-    waits = phases.parents(plan.tables, plan.target_foreign_keys, enforced=enforced)
-    pending = [name for name, state in states.items() if state is not State.DONE]
-    tied = sorted(name for name in phases.connected(pending, waits) if states[name] is State.DONE)
-    if pending and tied:
-        raise Refused(
-            "The copy was interrupted in the middle of tables that are tied by foreign keys the target enforces.",
-            where=", ".join(map(str, tied)),
-            means="They must be copied from one snapshot; those named are copied, others are not.",
-            do="`crossfade teardown`, empty the target tables, `crossfade run`; or grant our role SET ON PARAMETER"
-            " session_replication_role, which lifts this.",
-        )
+    return copies.Piece(part.number, part.relation, part.column, part.lower, part.upper)
 
 
 __all__ = ["CopyDriver", "from_lsns", "register", "restart_connected"]

@@ -14,9 +14,10 @@ from collections.abc import Callable
 from typing import Final
 
 import psycopg
-from psycopg import generators, pq
+from psycopg import generators, pq, sql
 
 from crossfade import failpoints, statements
+from crossfade.catalog import TableName
 from crossfade.copy.computed import ComputedCodec
 from crossfade.copy.ids import Ids, PassingIds
 from crossfade.copy.parts import Part
@@ -124,7 +125,7 @@ class PartCopy:
         where = f"copying {plan.source} to {plan.target}"
         try:
             await snapshot.enter(source, snapshot_name)
-            await self._lock(source)
+            await lock(source, plan)
             await target.execute("BEGIN")
             if self._replica_role and not plan.applied_as_origin:
                 await target.execute("SET LOCAL session_replication_role = replica")
@@ -152,39 +153,26 @@ class PartCopy:
             fault.where = f"{where}: {fault.where}" if fault.where else where
             raise
 
-    async def _lock(self, source: Connection) -> None:
-        """ACCESS SHARE, then see whether the snapshot still shows what the table holds (G11, G12)."""
-        plan = self._plan
-        name = statements.table(plan.source)
-        await source.execute("SET LOCAL lock_timeout = '2s'")
-        try:
-            await source.execute(statements.lock(plan.source, is_partitioned=plan.is_partitioned))
-        except psycopg.errors.LockNotAvailable:
-            raise TableYielded from None
-        except psycopg.errors.UndefinedTable:
-            raise TableRewritten from None
-        await source.execute("SET LOCAL lock_timeout = 0")
-        cursor = await source.execute(
-            _SEEN,
-            {"oid": plan.source_oid, "name": name.as_string(source), "partitioned": plan.is_partitioned},
-        )
-        row = await cursor.fetchone()
-        if row is None or not row[0] or not row[1] or row[2] != row[3]:
-            raise TableRewritten
-
     # rows ----------------------------------------------------------------------------------------------------------
 
     async def _rows(self, source: Connection, target: Connection) -> None:
-        is_binary = self._passage.form is Form.BINARY
         part = self._part
         upper = part.upper
         if upper is None and part.column == "ctid" and failpoints.is_on("closed_last_part"):
             upper = await _pages_estimated(source, self._plan)
+        await self.fetch(source, target, part.relation, statements.in_range(part.column, part.lower, upper))
+
+    async def fetch(
+        self, source: Connection, target: Connection, relation: TableName | None, rows: sql.Composable | None
+    ) -> None:
+        """Rows of `relation` (None: of the table itself) for which `rows` holds, in the transactions that are open on
+        both sides. Once."""
+        is_binary = self._passage.form is Form.BINARY
         query = statements.copy_out(
             self._plan,
             columns=self._passage.columns,
-            relation=part.relation,
-            only_rows=statements.only(self._plan, statements.in_range(part.column, part.lower, upper)),
+            relation=relation,
+            only_rows=statements.only(self._plan, rows),
             is_binary=is_binary,
         ).as_bytes(source)
         self._inlet = await self._open(target)
@@ -309,6 +297,26 @@ class PartCopy:
             await self._inlet.put(data)
         else:  # a huge row is not copied once more
             await self._inlet.put(rows.pop())
+
+
+async def lock(source: Connection, plan: TablePlan) -> None:
+    """ACCESS SHARE, then see whether the snapshot still shows what the table holds (G11, G12)."""
+    name = statements.table(plan.source)
+    await source.execute("SET LOCAL lock_timeout = '2s'")
+    try:
+        await source.execute(statements.lock(plan.source, is_partitioned=plan.is_partitioned))
+    except psycopg.errors.LockNotAvailable:
+        raise TableYielded from None
+    except psycopg.errors.UndefinedTable:
+        raise TableRewritten from None
+    await source.execute("SET LOCAL lock_timeout = 0")
+    cursor = await source.execute(
+        _SEEN,
+        {"oid": plan.source_oid, "name": name.as_string(source), "partitioned": plan.is_partitioned},
+    )
+    row = await cursor.fetchone()
+    if row is None or not row[0] or not row[1] or row[2] != row[3]:
+        raise TableRewritten
 
 
 async def _pages_estimated(source: Connection, plan: TablePlan) -> int:

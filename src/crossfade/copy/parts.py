@@ -11,7 +11,7 @@ PostgreSQL: ddl-system-columns (ctid), functions-admin (pg_relation_size).
 from __future__ import annotations
 
 import enum
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -55,6 +55,8 @@ class Part:
 
 
 WHOLE: Final = (Part(0),)
+FORWARD: Final = Part(-1, column="forward")
+"""No range: what is there of a table is brought to the snapshot at hand, before anything else of it is copied."""
 
 
 def split(extents: Sequence[Extent], *, part_bytes: int, by_page: bool) -> tuple[Part, ...]:
@@ -96,7 +98,8 @@ def is_divisible(plan: TablePlan, foreign_keys: Iterable[ForeignKey], *, enforce
 
 
 class PartState(enum.Enum):
-    """`pending` and `done` are stored, in crossfade.copy_parts; a done part is good for its snapshot only."""
+    """`pending` and `done` are stored, in crossfade.copy_parts; a done part is good for its snapshot, until it is
+    brought forward to another."""
 
     PENDING = "pending"
     RUNNING = "running"
@@ -107,7 +110,7 @@ class Board:
     """What is to be copied, what runs, what is done: the driver asks for the next part and tells what became of it.
 
     A table is `running` while any of its parts is, `stale` from the moment one of them cannot be read any more until
-    the next snapshot, with which it begins from nothing.
+    the next snapshot, with which it begins from nothing. Where it has FORWARD among its parts, first, that goes first.
     """
 
     def __init__(
@@ -122,11 +125,11 @@ class Board:
         self._parts: dict[Route, dict[Part, PartState]] = {}
         self._is_stale: set[Route] = set()
 
-    def divide(self, table: Route, parts: Sequence[Part]) -> None:
-        """How a pending table is cut at this snapshot; before its first part starts."""
+    def divide(self, table: Route, parts: Sequence[Part], *, done: Collection[Part] = ()) -> None:
+        """How a pending table is cut, and which parts are there already; before the first one starts."""
         if table in self._parts or self.states[table] is not State.PENDING:
             raise ValueError(f"a table that is {self.states[table].value} cannot be divided")
-        self._parts[table] = dict.fromkeys(parts, PartState.PENDING)
+        self._parts[table] = {part: PartState.DONE if part in done else PartState.PENDING for part in parts}
 
     @property
     def pending(self) -> list[TablePlan]:
@@ -149,6 +152,8 @@ class Board:
             if plan.route in self._is_stale:
                 continue
             parts = self._parts.get(plan.route, {})
+            if parts.get(FORWARD) is PartState.RUNNING:
+                continue
             waiting = next((part for part, state in parts.items() if state is PartState.PENDING), None)
             if waiting is not None:
                 made.append((plan, waiting))

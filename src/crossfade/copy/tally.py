@@ -6,7 +6,7 @@ parts and of what the running ones have handed over; a part that was given up co
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from crossfade.catalog import Route
 from crossfade.copy.parts import Part
@@ -25,9 +25,9 @@ class Tally:
         self._from: dict[Route, Lsn] = {}
         self._yields: dict[Route, int] = {}
 
-    def begin(self, table: Route, from_lsn: Lsn, yields: int) -> None:
-        """Nothing of the table is copied at this snapshot yet."""
-        self._counts[table] = {}
+    def begin(self, table: Route, from_lsn: Lsn, yields: int, done: Mapping[Part, tuple[int, int]]) -> None:
+        """Nothing of the table is copied yet but the parts that are `done`: rows and bytes of each."""
+        self._counts[table] = dict(done)
         self._from[table] = from_lsn
         self._yields[table] = yields
 

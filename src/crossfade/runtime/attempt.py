@@ -28,6 +28,7 @@ from crossfade.copy import driver as copy
 from crossfade.events import Configured, Connected, Listener, PauseReason, Phase
 from crossfade.faults import Misconfigured, Refused
 from crossfade.findings import Severity
+from crossfade.lsn import Lsn
 from crossfade.mapping.plan import Plan
 from crossfade.mapping.spec import Spec
 from crossfade.preflight.examine import Examined, examine
@@ -35,7 +36,7 @@ from crossfade.runtime import giveup, watch
 from crossfade.runtime.guarding import Guarding
 from crossfade.runtime.leading import Backend, lead
 from crossfade.runtime.remapping import settle
-from crossfade.runtime.setup import SetUp
+from crossfade.runtime.setup import SetUp, publications
 from crossfade.runtime.state import WorkflowState
 from crossfade.runtime.stop import Stop
 from crossfade.runtime.streaming import Streaming, make_ids, zones
@@ -245,7 +246,7 @@ class Attempt:
             await idmap.create_tables(target, plan.keyspaces.values())
             if snapshot is None and not self._replica_role:
                 await copy.restart_connected(target, plan, enforced=True)
-            if not await self._copy(plan, snapshot):
+            if not await self._copy(plan, snapshot, stored.end_lsn):
                 return
             failpoints.reached("after_copy")
             # Read again: an earlier leader may have committed until our epoch shut it out.
@@ -270,7 +271,7 @@ class Attempt:
         finally:
             self._over.set()
 
-    async def _copy(self, plan: Plan, snapshot: Snapshot | None) -> bool:
+    async def _copy(self, plan: Plan, snapshot: Snapshot | None, position: Lsn) -> bool:
         self._state.component = "copy"
         self._state.enter(Phase.COPY)
         copier = copy.CopyDriver(
@@ -278,6 +279,8 @@ class Attempt:
             source_dsn=self._source_dsn,
             target_dsn=self._target_dsn,
             slot=self._slot,
+            publications=publications(plan, self._settings.stream),
+            position=position,
             workers=self._settings.copy_.workers,
             part_bytes=self._settings.copy_.part_bytes,
             lock_yield=self._settings.copy_.lock_yield,

@@ -20,10 +20,14 @@ import psycopg
 from crossfade.events import Listener, Note
 from crossfade.faults import Locked, Misconfigured, Refused, Unreachable
 from crossfade.lsn import Lsn
-from crossfade.session.connect import Connection, server_fault
+from crossfade.pgoutput.messages import Form
+from crossfade.session.connect import Connection, connect, server_fault
 
 _LOOK_EVERY: Final = 0.25
 _TELL_EVERY: Final = 3.0
+_FREE_EVERY: Final = 0.05
+_FREE_LOOKS: Final = 100
+IN_USE: Final = "55006"
 _SLOT_NAME: Final = re.compile(r"[a-z0-9_]{1,63}")
 
 
@@ -38,6 +42,38 @@ def quoted_publications(names: tuple[str, ...]) -> str:
     """The value of `publication_names`: identifiers in double quotes, the list in single quotes (F27)."""
     identifiers = ",".join('"' + name.replace('"', '""') + '"' for name in names)
     return "'" + identifiers.replace("'", "''") + "'"
+
+
+def start_command(name: str, start: Lsn, publications: tuple[str, ...], form: Form) -> str:
+    """START_REPLICATION from `start`, values in `form`."""
+    # Sources before 14 do not know the option, and must not be told it.
+    binary = ", binary 'true'" if form is Form.BINARY else ""
+    return (
+        f"START_REPLICATION SLOT {quoted_name(name)} LOGICAL {start}"
+        f" (proto_version '1', publication_names {quoted_publications(publications)}{binary})"
+    )
+
+
+def taken(name: str) -> Locked:
+    """What the server's IN_USE means where a stream begins."""
+    return Locked(
+        "Another client streams from our slot.",
+        where=f"source, slot {name}",
+        means="It is our own connection of before, until wal_sender_timeout ends it, or a stranger.",
+        do="Nothing for the first minute; then look at pg_stat_replication on the source.",
+        sqlstate=IN_USE,
+    )
+
+
+def publications_warning(name: str, publications: tuple[str, ...], sqlstate: str) -> Refused:
+    """Version 18 skips a publication that is gone with a WARNING, and silently sends nothing of it (E8)."""
+    return Refused(
+        f"The source warned on the stream (SQLSTATE {sqlstate}): a publication may be missing.",
+        where=f"source, slot {name}, publications {', '.join(publications)}",
+        means="Changes may have been skipped.",
+        do="`crossfade teardown`, make the publications as `crossfade check` prints, empty the target tables,"
+        " `crossfade run`.",
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,6 +229,21 @@ async def look(connection: Connection, name: str) -> SlotState | None:
     )
 
 
+async def wait_until_free(dsn: str, name: str) -> None:
+    """Until the walsender of a connection that was just closed has let go of the slot: a moment, not for ever."""
+    looker = await connect(dsn, purpose="slot check", endpoint="source")
+    try:
+        for _ in range(_FREE_LOOKS):
+            state = await look(looker, name)
+            if state is None or state.active_pid is None:
+                return
+            await asyncio.sleep(_FREE_EVERY)
+    except psycopg.Error as error:
+        raise server_fault(error, where=f"source, looking at slot {name}") from None
+    finally:
+        await looker.close()
+
+
 async def drop(connection: Connection, name: str) -> bool:
     """Drop it if it is there; False when it was not. On an SQL connection."""
     try:
@@ -218,7 +269,7 @@ def starts_at(name: str, state: SlotState) -> Lsn:
             where=f"source, slot {name}",
             means="Nothing is lost; the slot is made anew when that session has ended.",
             do="Nothing for the first minute; then end the session that pg_replication_slots names in active_pid.",
-            sqlstate="55006",
+            sqlstate=IN_USE,
         )
     return state.confirmed_flush_lsn
 

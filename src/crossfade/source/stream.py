@@ -21,7 +21,7 @@ from typing import Final
 from crossfade import failpoints
 from crossfade.catalog import TableName
 from crossfade.events import Acknowledged, Listener, Operation, PipeLevel, Received
-from crossfade.faults import Fault, Locked, Refused, Transient
+from crossfade.faults import Fault, Refused, Transient
 from crossfade.ledger import AckLedger
 from crossfade.lsn import Lsn
 from crossfade.pgoutput.assemble import Assembler, Piece
@@ -30,7 +30,7 @@ from crossfade.pipe import EndOfStream, Idle, Pipe
 from crossfade.session.drain import Drain
 from crossfade.session.plain import PlainDrain
 from crossfade.source.flow import REST, Flow
-from crossfade.source.slot import quoted_name, quoted_publications
+from crossfade.source.slot import IN_USE, publications_warning, start_command, taken
 from crossfade.walstream import Keepalive, keepalive, standby_status
 
 # How often an idle position is written to the target: each write makes WAL there, which may wake a neighbour for ever.
@@ -145,33 +145,16 @@ class StreamReader:
             await self._drain.end()
 
     async def _begin(self) -> None:
-        text = (
-            f"START_REPLICATION SLOT {quoted_name(self._slot)} LOGICAL {self._start}"
-            f" (proto_version '1', publication_names {quoted_publications(self._publications)}{_OPTIONS[self._form]})"
-        )
         try:
-            await self._drain.start(text)
+            await self._drain.start(start_command(self._slot, self._start, self._publications, self._form))
         except Fault as fault:
-            if fault.sqlstate != "55006":
+            if fault.sqlstate != IN_USE:
                 raise self._explained(fault) from None
-            raise Locked(
-                "Another client streams from our slot.",
-                where=f"source, slot {self._slot}",
-                means="It is our own connection of before, until wal_sender_timeout ends it, or a stranger.",
-                do="Nothing for the first minute; then look at pg_stat_replication on the source.",
-                sqlstate="55006",
-            ) from None
+            raise taken(self._slot) from None
 
     def _noticed(self, severity: str, sqlstate: str) -> None:
-        # Version 18 skips a publication that is gone with a WARNING, and silently sends nothing of it (E8).
         if severity in {"WARNING", "ERROR"}:
-            self._warning = Refused(
-                f"The source warned on the stream (SQLSTATE {sqlstate}): a publication may be missing.",
-                where=f"source, slot {self._slot}, publications {', '.join(self._publications)}",
-                means="Changes may have been skipped.",
-                do="`crossfade teardown`, make the publications as `crossfade check` prints, empty the target tables,"
-                " `crossfade run`.",
-            )
+            self._warning = publications_warning(self._slot, self._publications, sqlstate)
 
     # reading -------------------------------------------------------------------------------------------------------
 
@@ -333,8 +316,6 @@ class StreamReader:
             self._listener(Acknowledged(flush_position))
 
 
-# Sources before 14 do not know the option, and must not be told it.
-_OPTIONS: Final = {Form.TEXT: "", Form.BINARY: ", binary 'true'"}
 _OPERATIONS: Final = {
     ord("I"): Operation.INSERT,
     ord("U"): Operation.UPDATE,

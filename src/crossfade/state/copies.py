@@ -1,13 +1,13 @@
 """What is stored of the copy: `crossfade.copy_tables`, and `crossfade.copy_parts` for tables copied in several parts.
 
 Refuses to decide what is copied next (`copy/parts`). The invariant: a mark is written in the same target transaction as
-the rows it speaks of, by compare-and-set, so that of two sessions that copied the same rows only one keeps them; and
-what a part left behind is taken out together with its mark.
+the rows it speaks of, by compare-and-set, so that of two sessions that copied the same rows only one keeps them; what a
+part left behind is taken out together with its mark; and all parts of one table that are there show one snapshot.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -27,12 +27,19 @@ _ONE: Final = (
 )
 
 
+# Pending tables (t) but for some, whose names are four arrays.
+_BEGUN_AGAIN: Final = (
+    " AND t.state = 'pending' AND (t.source_schema, t.source_name, t.target_schema, t.target_name) NOT IN"
+    " (SELECT * FROM unnest(%s::text[], %s::text[], %s::text[], %s::text[]))"
+)
+
+
 @dataclass(frozen=True, slots=True)
 class Piece:
     """One line of `crossfade.copy_parts`."""
 
     part: int
-    relation: str | None
+    relation: TableName | None
     range_of: str
     lower: int | None
     upper: int | None
@@ -108,49 +115,134 @@ async def from_lsns(connection: Connection, plan: Plan) -> dict[Route, Lsn]:
     return {_route(row): Lsn.parse(str(row[4])) for row in await cursor.fetchall()}
 
 
-async def begin_attempt(connection: Connection, plan: Plan, *, replica_role: bool) -> tuple[int, list[Route]]:
-    """Before anything is read at another snapshot: nobody marks what was read before, and nothing of it stays.
+@dataclass(frozen=True, slots=True)
+class Unfinished:
+    """A pending table of which some parts are there, as the snapshot at `shows` saw them: `rows`. `basis` is what they
+    rest on; None, as `shows` is, where an older program wrote them."""
 
-    Finished parts of unfinished tables are taken out, since rows of two snapshots in one table would be a state the
-    source never had; rows of other sources stay. Returns the number that marks must carry, and the tables that held
-    rows.
+    route: Route
+    rows: int
+    shows: Lsn | None
+    basis: str | None
+
+
+async def begin_attempt(connection: Connection, plan: Plan) -> tuple[int, list[Unfinished]]:
+    """Before anything is read at another snapshot: nobody marks what was read before.
+
+    Returns the number that marks must carry from now on, and the pending tables that hold finished parts: each of them
+    is to be brought forward (`forwarded`) or begun again (`start_over`) before another part of it is marked.
     """
     async with connection.transaction():
         # A session that outlived its daemon may be about to mark: it is waited for, or waits and finds itself fenced.
         cursor = await connection.execute(
-            f"SELECT {_KEY}, max(attempt) OVER () FROM (SELECT * FROM crossfade.copy_tables"
+            f"SELECT {_KEY}, max(attempt) OVER (), shows_lsn::text, basis, copied_rows"
+            " FROM (SELECT * FROM crossfade.copy_tables"
             f" WHERE workflow = %s AND state = 'pending' ORDER BY {_KEY} FOR UPDATE) p",
             (plan.workflow,),
         )
         found = await cursor.fetchall()
-        pending = {_route(row) for row in found}
         attempt = int(str(found[0][4])) + 1 if found else 0
         cursor = await connection.execute(
             f"SELECT DISTINCT {_KEY} FROM crossfade.copy_parts WHERE workflow = %s AND state = 'done'",
             (plan.workflow,),
         )
-        partial = {_route(row) for row in await cursor.fetchall()} & pending
-        emptied = sorted((table for table in plan.tables if table.route in partial), key=lambda table: table.route)
-        if emptied:
-            if replica_role:
-                await connection.execute("SET LOCAL session_replication_role = replica")
-            for table in emptied:
-                beside = [other.route for other in plan.tables if other.target == table.target]
-                await _empty(connection, table, is_alone=pending.issuperset(beside))
-        await connection.execute(
-            "DELETE FROM crossfade.copy_parts p USING crossfade.copy_tables t"
-            " WHERE p.workflow = %s AND t.state = 'pending'"
-            " AND (t.workflow, t.source_schema, t.source_name, t.target_schema, t.target_name)"
-            " = (p.workflow, p.source_schema, p.source_name, p.target_schema, p.target_name)",
+        begun = {_route(row) for row in await cursor.fetchall()}
+        for line in ("copy_tables", "copy_parts"):
+            await connection.execute(
+                f"UPDATE crossfade.{line} SET attempt = %s WHERE workflow = %s AND state = 'pending'",
+                (attempt, plan.workflow),
+            )
+    unfinished = [
+        Unfinished(
+            _route(row),
+            int(str(row[7])),
+            Lsn.parse(str(row[5])) if row[5] is not None else None,
+            str(row[6]) if row[6] is not None else None,
+        )
+        for row in found
+        if _route(row) in begun
+    ]
+    return attempt, sorted(unfinished, key=lambda each: each.route)
+
+
+async def start_over(connection: Connection, plan: Plan, kept: Collection[Route], *, replica_role: bool) -> list[Route]:
+    """Take out what there is of pending tables, but for those that are `kept`; returns the tables that held rows.
+
+    Rows of two snapshots in one table would be a state the source never had; rows of other sources stay.
+    """
+    async with connection.transaction():
+        cursor = await connection.execute(
+            f"SELECT {_KEY} FROM crossfade.copy_tables WHERE workflow = %s AND state = 'pending'", (plan.workflow,)
+        )
+        pending = {_route(row) for row in await cursor.fetchall()}
+        cursor = await connection.execute(
+            f"SELECT DISTINCT {_KEY} FROM crossfade.copy_parts WHERE workflow = %s AND state = 'done'",
             (plan.workflow,),
         )
+        partial = {_route(row) for row in await cursor.fetchall()} & pending - set(kept)
+        emptied = sorted((table for table in plan.tables if table.route in partial), key=lambda table: table.route)
+        if emptied and replica_role:
+            await connection.execute("SET LOCAL session_replication_role = replica")
+        for table in emptied:
+            beside = [other.route for other in plan.tables if other.target == table.target]
+            await _empty(connection, table, is_alone=pending.issuperset(beside))
+        names = [list(each) for each in zip(*map(_named, kept), strict=True)] or [[], [], [], []]
         await connection.execute(
-            "UPDATE crossfade.copy_tables SET attempt = %s, copied_rows = 0, copied_bytes = 0"
-            " WHERE workflow = %s AND state = 'pending'",
-            (attempt, plan.workflow),
+            f"DELETE FROM crossfade.copy_parts p USING crossfade.copy_tables t WHERE p.workflow = %s{_BEGUN_AGAIN}"
+            " AND (t.workflow, t.source_schema, t.source_name, t.target_schema, t.target_name)"
+            " = (p.workflow, p.source_schema, p.source_name, p.target_schema, p.target_name)",
+            (plan.workflow, *names),
+        )
+        await connection.execute(
+            "UPDATE crossfade.copy_tables t SET copied_rows = 0, copied_bytes = 0, shows_lsn = NULL, basis = NULL"
+            f" WHERE t.workflow = %s{_BEGUN_AGAIN}",
+            (plan.workflow, *names),
         )
         failpoints.reached("in_emptying")
-    return attempt, [table.route for table in emptied]
+    return [table.route for table in emptied]
+
+
+async def forwarded(connection: Connection, mark: Mark, *, shows: Lsn, rows: int) -> None:
+    """What is there of the mark's table is as its snapshot shows it, and not as the one at `shows`; with `rows` more
+    rows than before. In the transaction that made it so. Raises Fenced when another attempt began."""
+    cursor = await connection.execute(
+        "UPDATE crossfade.copy_tables SET shows_lsn = %s::pg_lsn, copied_rows = copied_rows + %s"
+        + _ONE
+        + " AND attempt = %s AND state = 'pending' AND shows_lsn = %s::pg_lsn",
+        (str(mark.from_lsn), rows, mark.workflow, *_named(mark.route), mark.attempt, str(shows)),
+    )
+    if cursor.rowcount != 1:
+        raise _fenced()
+
+
+async def shows(connection: Connection, mark: Mark) -> bool:
+    """Whether what is there of the mark's table is as its snapshot shows it: asked when the answer to a COMMIT was
+    lost."""
+    cursor = await connection.execute(
+        "SELECT FROM crossfade.copy_tables" + _ONE + " AND attempt = %s AND shows_lsn = %s::pg_lsn",
+        (mark.workflow, *_named(mark.route), mark.attempt, str(mark.from_lsn)),
+    )
+    return await cursor.fetchone() is not None
+
+
+async def pieces(connection: Connection, workflow: str, route: Route) -> dict[Piece, tuple[int, int] | None]:
+    """How a table was cut: of each part that is there its rows and bytes, None for the others."""
+    cursor = await connection.execute(
+        "SELECT part, relation_schema, relation, range_of, range_lower, range_upper, state, copied_rows, copied_bytes"
+        " FROM crossfade.copy_parts" + _ONE + " ORDER BY part",
+        (workflow, *_named(route)),
+    )
+    found: dict[Piece, tuple[int, int] | None] = {}
+    for part, schema, relation, range_of, lower, upper, state, rows, size in await cursor.fetchall():
+        piece = Piece(
+            int(str(part)),
+            TableName(str(schema), str(relation)[len(str(schema)) + 1 :]) if relation is not None else None,
+            str(range_of),
+            int(str(lower)) if lower is not None else None,
+            int(str(upper)) if upper is not None else None,
+        )
+        found[piece] = (int(str(rows)), int(str(size))) if state == "done" else None
+    return found
 
 
 async def _empty(connection: Connection, table: TablePlan, *, is_alone: bool) -> None:
@@ -166,24 +258,31 @@ async def _empty(connection: Connection, table: TablePlan, *, is_alone: bool) ->
         await connection.execute(statements.delete_all(table.target))
 
 
-async def divide(connection: Connection, workflow: str, route: Route, pieces: Iterable[Piece], attempt: int) -> None:
-    """Write down the parts of a pending table."""
+async def divide(
+    connection: Connection, workflow: str, route: Route, parts: Iterable[Piece], *, attempt: int, shows: Lsn, basis: str
+) -> None:
+    """Write down the parts of a pending table of which nothing is there, and at which snapshot they will be read."""
     async with connection.transaction():
+        await connection.execute(
+            "UPDATE crossfade.copy_tables SET shows_lsn = %s::pg_lsn, basis = %s" + _ONE,
+            (str(shows), basis, workflow, *_named(route)),
+        )
         await connection.cursor().executemany(
-            f"INSERT INTO crossfade.copy_parts (workflow, {_KEY}, part, attempt, relation, range_of, range_lower,"
-            " range_upper, state) VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, 'pending')",
+            f"INSERT INTO crossfade.copy_parts (workflow, {_KEY}, part, attempt, relation_schema, relation, range_of,"
+            " range_lower, range_upper, state) VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, 'pending')",
             [
                 (
                     workflow,
                     *_named(route),
                     piece.part,
                     attempt,
-                    piece.relation,
+                    piece.relation.schema if piece.relation is not None else None,
+                    str(piece.relation) if piece.relation is not None else None,
                     piece.range_of,
                     piece.lower,
                     piece.upper,
                 )
-                for piece in pieces
+                for piece in parts
             ],
         )
 
@@ -212,8 +311,10 @@ async def write(connection: Connection, mark: Mark, *, rows: int, size: int) -> 
         return
     # The table's line is locked first: parts that end together must see each other's marks, or none would be the last.
     cursor = await connection.execute(
-        "SELECT FROM crossfade.copy_tables" + _ONE + " AND attempt = %s AND state = 'pending' FOR UPDATE",
-        (mark.workflow, *_named(mark.route), mark.attempt),
+        "SELECT FROM crossfade.copy_tables"
+        + _ONE
+        + " AND attempt = %s AND state = 'pending' AND shows_lsn = %s::pg_lsn FOR UPDATE",
+        (mark.workflow, *_named(mark.route), mark.attempt, str(mark.from_lsn)),
     )
     if cursor.rowcount != 1:
         raise _fenced()

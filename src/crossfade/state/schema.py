@@ -13,7 +13,7 @@ import psycopg
 from crossfade.faults import Misconfigured, Refused
 from crossfade.session.connect import Connection, server_fault
 
-VERSION: Final = 4
+VERSION: Final = 5
 
 
 def statements() -> tuple[str, ...]:

@@ -1,4 +1,4 @@
--- Crossfade's own tables in the target, version 3. Created by `run`, or by a DBA from deploy/sql/.
+-- Crossfade's own tables in the target, version 5. Created by `run`, or by a DBA from deploy/sql/.
 -- Statements are separated by a line that holds only "--;" and each may be run twice.
 -- (CREATE SCHEMA IF NOT EXISTS wants CREATE on the database even when the schema exists; our role often lacks it.)
 DO $$
@@ -61,7 +61,7 @@ CREATE TABLE IF NOT EXISTS crossfade.copy_tables (
 -- Which reading of the source, at one snapshot, may mark the table or its parts: fences those before it. (Since version 2.)
 ALTER TABLE crossfade.copy_tables ADD COLUMN IF NOT EXISTS attempt bigint NOT NULL DEFAULT 0
 --;
--- The parts of tables that are copied in several: of the latest attempt only. (Since version 2.)
+-- The parts of tables that are copied in several. (Since version 2.)
 CREATE TABLE IF NOT EXISTS crossfade.copy_parts (
     workflow text NOT NULL,
     target_schema text NOT NULL,
@@ -97,6 +97,13 @@ ALTER TABLE crossfade.copy_tables DROP CONSTRAINT IF EXISTS copy_tables_pkey
 ALTER TABLE crossfade.copy_tables
     ADD PRIMARY KEY (workflow, target_schema, target_name, source_schema, source_name)
 --;
+-- Of a table whose copy is not finished: the snapshot that its finished parts show, and what they rest on (a hash of
+-- the mapping and of the source's files). Both go on to the next snapshot, or the parts do not. (Since version 5.)
+ALTER TABLE crossfade.copy_tables ADD COLUMN IF NOT EXISTS shows_lsn pg_lsn, ADD COLUMN IF NOT EXISTS basis text
+--;
+-- Where the dot is in `relation`. (Since version 5.)
+ALTER TABLE crossfade.copy_parts ADD COLUMN IF NOT EXISTS relation_schema text
+--;
 -- The mappings this workflow has run with, as written; the one of the highest number is in progress. (Since version 3.)
 CREATE TABLE IF NOT EXISTS crossfade.mappings (
     workflow text NOT NULL,
@@ -119,6 +126,6 @@ CREATE TABLE IF NOT EXISTS crossfade.control (
     outcome text
 )
 --;
-INSERT INTO crossfade.version AS v (version) VALUES (4)
+INSERT INTO crossfade.version AS v (version) VALUES (5)
     ON CONFLICT (only_row) DO UPDATE SET version = excluded.version, upgraded_at = now()
     WHERE v.version < excluded.version

@@ -9,7 +9,7 @@ from collections.abc import Iterable
 import pytest
 
 from crossfade.catalog import Route, TableName
-from crossfade.copy.parts import WHOLE, Board, Extent, Part, is_divisible, split
+from crossfade.copy.parts import FORWARD, WHOLE, Board, Extent, Part, is_divisible, split
 from crossfade.copy.phases import State, parents
 from crossfade.mapping.shares import InRange
 from tests.unit.copy.test_phases import key, name, plan, route
@@ -197,3 +197,23 @@ def test_a_table_that_has_begun_is_finished_first() -> None:
         board.divide(each.route, [Part(0), Part(1)])
     board.started(route("small"), Part(0))
     assert [each.target.name for each, _ in board.ready()] == ["small", "big"]
+
+
+def test_G4_what_is_there_is_brought_forward_before_another_part_is_copied() -> None:
+    parts = (FORWARD, Part(0), Part(1), Part(2))
+    board = Board([plan("a")], {route("a"): set()}, {route("a"): State.PENDING})
+    board.divide(route("a"), parts, done={Part(0)})
+    ((_, first),) = board.ready()
+    assert first == FORWARD
+    board.started(route("a"), FORWARD)
+    assert board.ready() == [], "nobody joins in"
+    board.given_back(route("a"), FORWARD)
+    board.started(route("a"), FORWARD)
+    assert not board.finished(route("a"), FORWARD)
+    for part in (Part(1), Part(2)):
+        ((_, following),) = board.ready()
+        assert following == part
+        board.started(route("a"), part)
+    assert not board.finished(route("a"), Part(1))
+    assert board.finished(route("a"), Part(2))
+    assert board.is_done

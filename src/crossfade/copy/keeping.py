@@ -1,0 +1,97 @@
+"""Which tables that were copied in part can be gone on with, and why the others must begin again.
+
+Refuses to touch anything. The invariant: every premise on which `forward` rests is looked at before it is relied on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+import psycopg
+
+from crossfade import statements
+from crossfade.catalog import Route
+from crossfade.copy import phases
+from crossfade.copy.phases import State
+from crossfade.faults import Refused
+from crossfade.mapping.plan import Plan, TablePlan
+from crossfade.session.connect import Connection, server_fault
+from crossfade.source.touched import Touched
+from crossfade.state import copies
+from crossfade.state.copies import Unfinished
+
+
+async def candidates(
+    unfinished: Iterable[Unfinished],
+    plans: Mapping[Route, TablePlan],
+    bases: Mapping[Route, str],
+    *,
+    control: Connection,
+    replica_role: bool,
+) -> tuple[dict[Route, Touched], dict[Route, str]]:
+    """Those of which only the touched rows are still to be found out, and the reasons of the others, for people.
+
+    `bases` are what finished parts would rest on at the new snapshot (`extents.bases`); `control` is the target's.
+    """
+    found: dict[Route, Touched] = {}
+    reasons: dict[Route, str] = {}
+    for each in unfinished:
+        plan = plans[each.route]
+        why = obstacle(plan, replica_role=replica_role)
+        if why is not None:
+            reasons[each.route] = why
+        elif each.shows is None or each.basis != bases[each.route]:
+            reasons[each.route] = "the source rewrote it, or its columns or the mapping are others"
+        elif each.rows != await _counted(control, plan):
+            # Somebody may have emptied it by hand, as one does before a copy begins again.
+            reasons[each.route] = "the target does not hold the rows that were written"
+        else:
+            found[each.route] = Touched(plan, each.shows)
+    return found, reasons
+
+
+def obstacle(plan: TablePlan, *, replica_role: bool) -> str | None:
+    """What in its nature keeps a table from being gone on with; None for nothing."""
+    if plan.append_only or not plan.key_is_unique:
+        return "nothing tells its rows apart"
+    if not replica_role or plan.applied_as_origin:
+        return "the target enforces constraints while rows are taken out of it"
+    if plan.beside:
+        return "its target has other sources"
+    if plan.expressions:
+        return "the mapping computes something of its rows"
+    return None
+
+
+async def _counted(control: Connection, plan: TablePlan) -> int:
+    try:
+        cursor = await control.execute(statements.count(plan.target))
+        row = await cursor.fetchone()
+    except psycopg.Error as error:
+        raise server_fault(error, where=f"target, counting {plan.target}") from None
+    return int(str(row[0])) if row is not None else 0
+
+
+async def load_states(connection: Connection, plan: Plan) -> dict[Route, State]:
+    """What is stored of each table, `pending` where nothing is."""
+    stored = await copies.states(connection, plan.workflow)
+    return {table.route: State(stored.get(table.route, State.PENDING.value)) for table in plan.tables}
+
+
+async def restart_connected(connection: Connection, plan: Plan, *, enforced: bool) -> None:
+    """Refuse to go on where a snapshot was lost in the middle of tables tied by enforced foreign keys.
+
+    Such tables must all be copied at one snapshot; those already done hold rows, which only an operator may remove.
+    """
+    states = await load_states(connection, plan)
+    waits = phases.parents(plan.tables, plan.target_foreign_keys, enforced=enforced)
+    pending = [name for name, state in states.items() if state is not State.DONE]
+    tied = sorted(name for name in phases.connected(pending, waits) if states[name] is State.DONE)
+    if pending and tied:
+        raise Refused(
+            "The copy was interrupted in the middle of tables that are tied by foreign keys the target enforces.",
+            where=", ".join(map(str, tied)),
+            means="They must be copied from one snapshot; those named are copied, others are not.",
+            do="`crossfade teardown`, empty the target tables, `crossfade run`; or grant our role SET ON PARAMETER"
+            " session_replication_role, which lifts this.",
+        )

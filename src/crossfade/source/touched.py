@@ -1,0 +1,230 @@
+"""Which rows were changed between two positions of the source, read from the slot without moving it.
+
+A copy that was interrupted goes on at another snapshot; what its finished parts hold is still right but for the rows
+that this names. Refuses to keep anything but keys, and to acknowledge anything: whoever streams from the slot later
+gets all of it again. The invariant: a table is answered for completely or not at all (`Touched.why`), since one key
+that is missing would be a row that stays as it was.
+
+PostgreSQL: protocol-replication ("START_REPLICATION"), protocol-logicalrep-message-formats.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Final
+
+from crossfade.faults import Fault, Transient
+from crossfade.lsn import NOWHERE, Lsn
+from crossfade.mapping.plan import TablePlan
+from crossfade.pgoutput.decode import decode
+from crossfade.pgoutput.messages import Begin, Delete, Form, Insert, Relation, Truncate, Tuple, Update
+from crossfade.session.connect import connect
+from crossfade.session.drain import Drain
+from crossfade.source import slot
+from crossfade.walstream import HEADER, XLOG_DATA, Positions, keepalive, standby_status
+from crossfade.wire import shape
+
+Key = tuple[bytes, ...]
+
+# Keys of all tables together, some 150 bytes of memory each. With more changes than that, copying again is no loss.
+_MOST: Final = 250_000
+_BYTES: Final = 1024 * 1024
+_ANSWER_EVERY: Final = 1.0
+_SILENCE: Final = 60.0
+_BEGIN, _COMMIT, _RELATION, _TRUNCATE = b"BCRT"
+_ROWS: Final = frozenset(b"IUD")
+# What a server says of a value that it cannot decode as text; the stream may come in binary and pass it.
+_TOO_LARGE: Final = frozenset({"XX000", "54000"})
+
+
+@dataclass(slots=True)
+class Touched:
+    """The rows of one table that were changed since `since`: the values of `plan.identity`, in text form.
+
+    `relation` is the table as the stream described it, None where it brought no change, and `places` are where the
+    values stand in its tuples. `why` says why the rows are not known, for people; None when `keys` are all of them.
+    """
+
+    plan: TablePlan
+    since: Lsn
+    relation: Relation | None = None
+    keys: set[Key] = field(default_factory=set)
+    why: str | None = None
+    places: tuple[int, ...] = ()
+
+    def described(self, relation: Relation) -> None:
+        """From now on rows come in this shape."""
+        if self.why is None and self.relation != relation:
+            try:
+                places = shape.positions(relation, self.plan)
+            except Fault:
+                self.give_up("its columns or its replica identity changed")
+                return
+            self.relation = relation
+            self.places = tuple(places[name] for name in self.plan.identity)
+
+    def saw(self, image: Tuple) -> None:
+        """A row's new or old image."""
+        key = []
+        for place in self.places:
+            cell = image[place]
+            if not isinstance(cell, bytes):
+                self.give_up("a change does not say which row it is of")
+                return
+            key.append(cell)
+        self.keys.add(tuple(key))
+
+    def give_up(self, why: str) -> None:
+        """Nobody can say which rows were changed."""
+        self.why = why
+        self.keys.clear()
+
+
+async def read(
+    dsn: str,
+    *,
+    slot_name: str,
+    publications: Sequence[str],
+    start: Lsn,
+    until: Lsn,
+    tables: Iterable[Touched],
+    ends: Callable[[], bool],
+) -> bool:
+    """Fill in `tables` with what was committed before `until`; False when told to stop first.
+
+    `start` is what the target has made durable, which is said again and again. Nobody else may stream from the slot
+    meanwhile; when this returns, the server has let go of it. Raises the server's refusals, and Transient when the
+    line is lost.
+    """
+    reading = _Reading(tables, until)
+    connection = await connect(dsn, purpose="touched rows", endpoint="source", replication=True)
+    where = f"source, slot {slot_name}"
+    warnings: list[Fault] = []
+
+    def noticed(severity: str, sqlstate: str) -> None:
+        if severity in {"WARNING", "ERROR"}:
+            warnings.append(slot.publications_warning(slot_name, tuple(publications), sqlstate))
+
+    drain = Drain(connection, where=where, noticed=noticed)
+    try:
+        try:
+            await drain.start(slot.start_command(slot_name, start, tuple(publications), Form.TEXT))
+        except Fault as fault:
+            raise slot.taken(slot_name) if fault.sqlstate == slot.IN_USE else fault from None
+        answered_at = heard_at = time.monotonic()
+        while not (reading.is_done or ends()):
+            try:
+                frames = drain.take(_BYTES)
+            except Fault as fault:
+                if fault.sqlstate not in _TOO_LARGE:
+                    raise
+                reading.give_up("the source could not write a change as text")
+                break
+            if warnings:
+                raise warnings[0]
+            if drain.is_finished:
+                raise Transient("The source ended the stream.", where=where, means="Nothing is lost.")
+            reading.take(frames)
+            now = time.monotonic()
+            heard_at = now if frames else heard_at
+            if now - heard_at > _SILENCE:
+                raise Transient(
+                    f"The source has not answered for {_SILENCE:.0f} seconds.", where=where, means="Nothing is lost."
+                )
+            if now - answered_at >= _ANSWER_EVERY or reading.is_asked:
+                await drain.send(standby_status(Positions(start, start, start), datetime.now(UTC), reply=not frames))
+                answered_at, reading.is_asked = now, False
+            if drain.holds_more:
+                await asyncio.sleep(0)
+            else:
+                await drain.wait(_ANSWER_EVERY / 4)
+    finally:
+        drain.close()
+        await connection.close()
+    await slot.wait_until_free(dsn, slot_name)
+    return reading.is_done
+
+
+class _Reading:
+    """Frames in, keys out."""
+
+    def __init__(self, tables: Iterable[Touched], until: Lsn) -> None:
+        self._by_oid: dict[int, list[Touched]] = {}
+        for table in tables:
+            self._by_oid.setdefault(table.plan.source_oid, []).append(table)
+        self._until = until
+        self._final_lsn = NOWHERE  # of the transaction that is being read
+        self._is_inside = False
+        self._room = _MOST
+        self.is_done = False
+        self.is_asked = False
+
+    def take(self, frames: Iterable[bytes]) -> None:
+        """Look at everything that came, until `until` is reached."""
+        for frame in frames:
+            tag = frame[HEADER] if len(frame) > HEADER else 0
+            if tag in _ROWS and frame[0] == XLOG_DATA:
+                tables = self._by_oid.get(int.from_bytes(frame[HEADER + 1 : HEADER + 5]))
+                if tables is not None:
+                    self._row(frame, tables)
+                continue
+            sign = keepalive(frame)
+            if sign is not None:
+                self.is_asked = self.is_asked or sign.reply_requested
+                self.is_done = self.is_done or (not self._is_inside and sign.wal_end >= self._until)
+            else:
+                self._other(frame, tag)
+            if self.is_done:
+                return
+
+    def give_up(self, why: str) -> None:
+        """Of no table it is known which rows were changed."""
+        for tables in self._by_oid.values():
+            for table in tables:
+                table.give_up(why)
+        self.is_done = True
+
+    def _other(self, frame: bytes, tag: int) -> None:
+        if tag == _BEGIN:
+            begin = decode(memoryview(frame)[HEADER:])
+            assert isinstance(begin, Begin)
+            self._final_lsn, self._is_inside = begin.final_lsn, True
+            # The server's own test of what a snapshot shows (edge-cases 0.1).
+            self.is_done = begin.final_lsn >= self._until
+        elif tag == _RELATION:
+            relation = decode(memoryview(frame)[HEADER:])
+            assert isinstance(relation, Relation)
+            for table in self._by_oid.get(relation.oid, ()):
+                table.described(relation)
+        elif tag == _TRUNCATE:
+            truncate = decode(memoryview(frame)[HEADER:])
+            assert isinstance(truncate, Truncate)
+            for oid in truncate.relation_oids:
+                for table in self._by_oid.get(oid, ()):
+                    if self._final_lsn >= table.since:
+                        table.give_up("it was truncated")
+        elif tag == _COMMIT:
+            self._is_inside = False
+
+    def _row(self, frame: bytes, tables: list[Touched]) -> None:
+        message: Insert | Update | Delete | None = None
+        for table in tables:
+            if table.why is not None or self._final_lsn < table.since:
+                continue
+            if message is None:
+                decoded = decode(memoryview(frame)[HEADER:])
+                assert isinstance(decoded, Insert | Update | Delete)
+                message = decoded
+            before = len(table.keys)
+            if not isinstance(message, Insert) and message.old is not None:
+                table.saw(message.old)
+            if not isinstance(message, Delete) and table.why is None:
+                table.saw(message.new)
+            self._room -= len(table.keys) - before
+            if self._room < 0:
+                self._room += len(table.keys)
+                table.give_up(f"more than {_MOST} rows were changed")

@@ -4,8 +4,8 @@ Inert unless the environment variable CROSSFADE_FAILPOINTS names some, comma-sep
 there as kill -9 would, `stop:<place>` stops it as SIGSTOP would, and a bare name switches a deliberately broken
 variant on (`ack_early`, `cut_transactions`, `skip_cas`, `no_leader_lock`, `no_publication_guard`, `forget_touched`), so
 that the fault suite can prove that it would notice; `fold_few` breaks nothing, but lets batches of a single change take
-the way of large ones. Refuses to do anything an operator could reach by configuration. The invariant: with the variable
-unset, every call is a set look-up that finds nothing.
+the way of large ones, and `refuse_forward` fails where nothing else is known to. Refuses to do anything an operator
+could reach by configuration. The invariant: with the variable unset, every call is a set look-up that finds nothing.
 """
 
 from __future__ import annotations

@@ -137,6 +137,19 @@ def test_G11_a_table_that_was_rewritten_begins_again(
     assert why in daemon.text()
 
 
+@pytest.mark.parametrize("replica_role", [True], ids=["replica"])
+@pytest.mark.one_version
+def test_G4_what_fails_for_good_on_the_way_forward_begins_again(table: Workspace, databases: Databases) -> None:
+    """Without going on inside a table nothing could fail there, so that must not keep the table from its end."""
+    interrupted(table, databases)
+    before = done(databases)
+    happens(databases, UPDATED)
+    daemon = synced(table, failpoints="refuse_forward")
+    assert_equal(databases, "t")
+    assert not before & done(databases)
+    assert "bring it forward failed" in daemon.text()
+
+
 @pytest.mark.parametrize("replica_role", [False], ids=["origin"])
 @pytest.mark.one_version
 def test_G4_where_the_target_enforces_its_constraints_it_begins_again(table: Workspace, databases: Databases) -> None:

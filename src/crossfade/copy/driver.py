@@ -31,7 +31,7 @@ from crossfade.copy.passage import Passage, passage
 from crossfade.copy.phases import State
 from crossfade.copy.tally import Tally
 from crossfade.events import Listener, Note, PartCopied
-from crossfade.faults import Fenced, Transient
+from crossfade.faults import Fault, Fenced, Locked, Transient, Unreachable
 from crossfade.lsn import Lsn
 from crossfade.mapping.plan import Plan, TablePlan
 from crossfade.session.connect import TARGET, Connection, connect, server_fault
@@ -110,6 +110,7 @@ class CopyDriver:
         self._changed = asyncio.Event()
         self._passing: dict[Route, str] = {}  # tables whose ids are made as they pass, and their keyspace
         self._kept: dict[Route, Touched] = {}  # tables whose finished parts are brought to this snapshot
+        self._hopeless: dict[Route, str] = {}  # tables that were to be, and could not; why
         self._parts_there: dict[Route, dict[Part, tuple[int, int]]] = {}  # those parts, rows and bytes of each
 
     async def run(self, snapshot: Snapshot | None) -> bool:
@@ -244,8 +245,9 @@ class CopyDriver:
     ) -> dict[Route, str]:
         """Find out which tables can be gone on with, and which of their rows were touched since; why the others
         cannot."""
+        hopeful = [each for each in unfinished if each.route not in self._hopeless]
         found, reasons = await candidates(
-            unfinished, self._tables, bases, control=control, replica_role=self._replica_role
+            hopeful, self._tables, bases, control=control, replica_role=self._replica_role
         )
         if found:
             await touched.read(
@@ -258,7 +260,7 @@ class CopyDriver:
                 ends=self._ends,
             )
         self._kept = {route: each for route, each in found.items() if each.why is None}
-        return reasons | {route: each.why for route, each in found.items() if each.why is not None}
+        return self._hopeless | reasons | {route: each.why for route, each in found.items() if each.why is not None}
 
     async def _divide_as_before(self, plan: TablePlan, snapshot: Snapshot, control: Connection) -> None:
         """A table that is gone on with: its parts are those that were written down."""
@@ -344,6 +346,12 @@ class CopyDriver:
                         return
                     continue
                 self._finished(plan, part)
+            except Fault as fault:
+                if part != FORWARD or isinstance(fault, Unreachable | Locked):
+                    raise
+                # Nothing was changed. To begin again is dear and always right.
+                self._hopeless[table] = f"to bring it forward failed: {fault.what}"
+                self._board.rewritten(table, part)
             else:
                 self._finished(plan, part)
             return

@@ -22,7 +22,7 @@ from crossfade import failpoints, statements
 from crossfade.catalog import TableName
 from crossfade.copy.part import PartCopy, lock
 from crossfade.copy.parts import Part
-from crossfade.faults import Fault
+from crossfade.faults import Fault, RowRefused
 from crossfade.mapping.plan import TablePlan
 from crossfade.pgoutput.messages import Cell, Form
 from crossfade.session.connect import Connection, result_fault, server_fault
@@ -86,6 +86,8 @@ class Forward:
             if not failpoints.is_on("forget_touched"):
                 await self._take_out(target)
                 await self._take_in(source, target)
+            if failpoints.is_on("refuse_forward"):
+                raise RowRefused("Refused by a failpoint.")
             self.has_read = True
             await source.execute("ROLLBACK")
             await copies.forwarded(target, self._mark, shows=self._touched.since, rows=self.rows)

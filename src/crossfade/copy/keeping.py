@@ -40,7 +40,9 @@ async def candidates(
         why = obstacle(plan, replica_role=replica_role)
         if why is not None:
             reasons[each.route] = why
-        elif each.shows is None or each.basis != bases[each.route]:
+        elif each.shows is None:
+            reasons[each.route] = "a program of before wrote it"
+        elif each.basis != bases[each.route]:
             reasons[each.route] = "the source rewrote it, or its columns or the mapping are others"
         elif each.rows != await _counted(control, plan):
             # Somebody may have emptied it by hand, as one does before a copy begins again.

@@ -30,8 +30,10 @@ from crossfade.wire import shape
 
 Key = tuple[bytes, ...]
 
-# Keys of all tables together, some 150 bytes of memory each. With more changes than that, copying again is no loss.
-_MOST: Final = 250_000
+# Memory for the keys of all tables together, and what one costs beyond its bytes: room for some 300,000 short ones.
+# With more changes than that, to copy again is no great loss.
+_ROOM: Final = 48 * 1024 * 1024
+_COST: Final = 150
 _BYTES: Final = 1024 * 1024
 _ANSWER_EVERY: Final = 1.0
 _SILENCE: Final = 60.0
@@ -55,6 +57,7 @@ class Touched:
     keys: set[Key] = field(default_factory=set)
     why: str | None = None
     places: tuple[int, ...] = ()
+    held: int = 0  # bytes of memory, about
 
     def described(self, relation: Relation) -> None:
         """From now on rows come in this shape."""
@@ -76,12 +79,16 @@ class Touched:
                 self.give_up("a change does not say which row it is of")
                 return
             key.append(cell)
-        self.keys.add(tuple(key))
+        found = tuple(key)
+        if found not in self.keys:
+            self.keys.add(found)
+            self.held += _COST + sum(map(len, found))
 
     def give_up(self, why: str) -> None:
         """Nobody can say which rows were changed."""
         self.why = why
         self.keys.clear()
+        self.held = 0
 
 
 async def read(
@@ -159,7 +166,7 @@ class _Reading:
         self._until = until
         self._final_lsn = NOWHERE  # of the transaction that is being read
         self._is_inside = False
-        self._room = _MOST
+        self._room = _ROOM
         self.is_done = False
         self.is_asked = False
 
@@ -219,12 +226,12 @@ class _Reading:
                 decoded = decode(memoryview(frame)[HEADER:])
                 assert isinstance(decoded, Insert | Update | Delete)
                 message = decoded
-            before = len(table.keys)
+            before = table.held
             if not isinstance(message, Insert) and message.old is not None:
                 table.saw(message.old)
             if not isinstance(message, Delete) and table.why is None:
                 table.saw(message.new)
-            self._room -= len(table.keys) - before
+            self._room -= table.held - before
             if self._room < 0:
-                self._room += len(table.keys)
-                table.give_up(f"more than {_MOST} rows were changed")
+                self._room += table.held
+                table.give_up("so many of its rows were changed")

@@ -6,17 +6,23 @@ the table begins again and says why.
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 import os
 import random
 import threading
-import time
 
 import pytest
 
+from crossfade.faults import Fenced
+from crossfade.lsn import Lsn
+from crossfade.session.connect import TARGET, connect
+from crossfade.state import copies, schema
 from tests.integration.sides import assert_equal, both, synced
 from tests.servers.daemon import Workspace
 from tests.servers.databases import Databases
+from tests.unit.mapping.builders import compiled
+from tests.unit.mapping.builders import table as tables
 
 TABLE = "CREATE TABLE t (id int PRIMARY KEY, v text, long text);"
 # Some 270 pages; every fiftieth row has a value that lies elsewhere.
@@ -243,32 +249,101 @@ def test_I1_tables_that_get_new_ids_go_on_as_well(databases: Databases, workspac
     assert before <= done(databases)
 
 
+LEAVES = """
+    CREATE TABLE events (id int, day date, note text, PRIMARY KEY (id, day)) PARTITION BY RANGE (day);
+    CREATE TABLE "events.1" PARTITION OF events FOR VALUES FROM ('2024-01-01') TO ('2024-02-01');
+    CREATE TABLE events_2 PARTITION OF events FOR VALUES FROM ('2024-02-01') TO ('2024-04-01');
+    INSERT INTO events SELECT g, '2024-01-01'::date + g % 90, repeat('n', 100) FROM generate_series(1, 15000) g;
+"""
+ACROSS = (
+    "UPDATE events SET day = day + 31 WHERE id % 7 = 0 AND day < '2024-02-01'; UPDATE events SET note = 'x' WHERE"
+    " id % 5 = 0; UPDATE events SET day = day - 31 WHERE id % 11 = 0 AND day > '2024-03-01'"
+)
+DETACHED = (
+    'ALTER TABLE events DETACH PARTITION "events.1"; UPDATE "events.1" SET note = \'unheard of\';'
+    " ALTER TABLE events ATTACH PARTITION \"events.1\" FOR VALUES FROM ('2024-01-01') TO ('2024-02-01')"
+)
+NAMES = (
+    'ALTER TABLE "events.1" RENAME TO e; ALTER TABLE events_2 RENAME TO "events.1"; ALTER TABLE e RENAME TO events_2'
+)
+
+
 @pytest.mark.parametrize("replica_role", [True], ids=["replica"])
 @pytest.mark.one_version
-def test_G9_leaves_of_a_partitioned_table_stay_too(databases: Databases, workspace: Workspace) -> None:
-    """Rows change their leaf meanwhile; one of the leaves is detached and attached again in another case."""
-    databases.prepare(
-        source="""
-            CREATE TABLE events (id int, day date, note text, PRIMARY KEY (id, day)) PARTITION BY RANGE (day);
-            CREATE TABLE "events.1" PARTITION OF events FOR VALUES FROM ('2024-01-01') TO ('2024-02-01');
-            CREATE TABLE events_2 PARTITION OF events FOR VALUES FROM ('2024-02-01') TO ('2024-04-01');
-            INSERT INTO events SELECT g, '2024-01-01'::date + g % 90, repeat('n', 100) FROM generate_series(1, 15000) g;
-        """,
-        target="CREATE TABLE events (note text, id int, day date, PRIMARY KEY (id, day))",
-    )
+@pytest.mark.parametrize(
+    ("meanwhile", "stays"), [(ACROSS, True), (DETACHED, False), (NAMES, False)], ids=["across", "detached", "names"]
+)
+def test_G9_leaves_of_a_partitioned_table(
+    databases: Databases, workspace: Workspace, meanwhile: str, stays: bool
+) -> None:
+    """Rows change their leaf; a leaf goes, changes and comes back, of which the stream tells nothing; two change their
+    names, by which their parts are written down."""
+    databases.prepare(source=LEAVES, target="CREATE TABLE events (note text, id int, day date, PRIMARY KEY (id, day))")
     databases.publish("events")
     workspace.write(extra=PARTS)
     interrupted(workspace, databases)
     before = done(databases)
-    happens(
-        databases,
-        "UPDATE events SET day = day + 31 WHERE id % 7 = 0 AND day < '2024-02-01'; UPDATE events SET note = 'x' WHERE"
-        " id % 5 = 0; UPDATE events SET day = day - 31 WHERE id % 11 = 0 AND day > '2024-03-01'",
-    )
+    happens(databases, meanwhile)
     synced(workspace)
     source = sorted(databases.source.execute("SELECT id, day, note FROM events"))
     assert sorted(databases.target.execute("SELECT id, day, note FROM events")) == source
-    assert before <= done(databases)
+    assert (before <= done(databases)) is stays
+
+
+@pytest.mark.parametrize("replica_role", [True], ids=["replica"])
+@pytest.mark.one_version
+def test_G14_a_column_of_the_target_that_was_made_again_holds_nothing(table: Workspace, databases: Databases) -> None:
+    interrupted(table, databases)
+    databases.target.execute("ALTER TABLE t DROP COLUMN long; ALTER TABLE t ADD COLUMN long text")
+    synced(table)
+    assert_equal(databases, "t")
+
+
+@pytest.mark.one_version
+def test_G16_an_attempt_that_was_overtaken_takes_out_and_cuts_nothing(databases: Databases) -> None:
+    """A daemon that stood still between two steps wakes up after its successor has written: it is not to touch that."""
+    result = compiled(
+        "version: 1\nschemas: {public: app}",
+        [tables("public.t", "id int", pk="id")],
+        [tables("app.t", "id int", pk="id")],
+    )
+    assert result.plan is not None
+    plan, route = result.plan, result.plan.tables[0].route
+    databases.target.execute(
+        "CREATE SCHEMA app; CREATE TABLE app.t (id int PRIMARY KEY);"
+        " GRANT ALL ON SCHEMA app TO PUBLIC; GRANT ALL ON app.t TO PUBLIC"
+    )
+    parts = [copies.Piece(at, None, "ctid", None, None) for at in range(2)]
+
+    async def run() -> None:
+        target = await connect(databases.target.dsn, purpose="copy control", endpoint="target", settings=TARGET)
+        await schema.ensure(target)
+        await copies.register(target, plan)
+        overtaken, _ = await copies.begin_attempt(target, plan)
+        attempt, _ = await copies.begin_attempt(target, plan)
+        assert await copies.start_over(target, plan, (), attempt=attempt, replica_role=False) == []
+        await copies.divide(target, plan.workflow, route, parts, attempt=attempt, shows=Lsn(1), basis="b")
+        async with target.transaction():
+            await target.execute("INSERT INTO app.t VALUES (1)")
+            await copies.write(target, copies.Mark(plan.workflow, route, 0, attempt, Lsn(1)), rows=1, size=1)
+        with pytest.raises(Fenced):
+            await copies.start_over(target, plan, (), attempt=overtaken, replica_role=False)
+        with pytest.raises(Fenced):
+            await copies.divide(target, plan.workflow, route, parts, attempt=overtaken, shows=Lsn(2), basis="b")
+        for stale in (copies.Mark(plan.workflow, route, 1, overtaken, Lsn(1)), replace_lsn(attempt)):
+            with pytest.raises(Fenced):
+                async with target.transaction():
+                    await copies.write(target, stale, rows=1, size=1)
+        found = await copies.pieces(target, plan.workflow, route)
+        assert list(found.values()) == [(1, 1), None]
+        await target.close()
+
+    def replace_lsn(attempt: int) -> copies.Mark:
+        """At a snapshot that the table does not show."""
+        return copies.Mark(plan.workflow, route, 1, attempt, Lsn(2))
+
+    asyncio.run(run())
+    assert databases.target.value("SELECT count(*) FROM app.t") == 1
 
 
 @pytest.mark.parametrize("replica_role", [True], ids=["replica"])
@@ -308,7 +383,7 @@ def test_G4_killed_at_any_moment_while_the_application_goes_on(table: Workspace,
                         )
                     ).encode()
                 )
-                time.sleep(0.01)
+                over.wait(0.01)
 
     databases.source.execute("INSERT INTO t SELECT g, repeat('m', 80), NULL FROM generate_series(2000000, 2120000) g")
     table.write(extra="[copy]\nworkers = 2\npart_bytes = 200000\n")

@@ -23,7 +23,7 @@ from crossfade.copy import extents, ids, phases, queuers
 from crossfade.copy.computed import ComputedCodec
 from crossfade.copy.forward import Forward
 from crossfade.copy.ids import Ids, PassingIds
-from crossfade.copy.keeping import candidates, load_states, restart_connected
+from crossfade.copy.keeping import bases, candidates, load_states, restart_connected
 from crossfade.copy.lines import Lines
 from crossfade.copy.part import PartCopy, Stopped, TableRewritten, TableYielded
 from crossfade.copy.parts import FORWARD, Board, Extent, Part, is_divisible, split
@@ -35,7 +35,7 @@ from crossfade.faults import Fault, Fenced, Locked, Transient, Unreachable
 from crossfade.lsn import Lsn
 from crossfade.mapping.plan import Plan, TablePlan
 from crossfade.session.connect import TARGET, Connection, connect, server_fault
-from crossfade.source import touched
+from crossfade.source import reread
 from crossfade.source.snapshot import Snapshot, SnapshotGone, enter
 from crossfade.source.touched import Touched
 from crossfade.state import copies
@@ -177,11 +177,15 @@ class CopyDriver:
         self._attempt, unfinished = await copies.begin_attempt(control, self._plan)
         stored = await load_states(control, self._plan)
         pending = [plan for plan in self._plan.tables if stored[plan.route] is State.PENDING]
-        bases = await self._at(snapshot, lambda source: extents.bases(source, self._plan, pending))
-        reasons = await self._keep(unfinished, bases, snapshot, control)
+        files = await self._at(snapshot, lambda source: extents.files(source, pending))
+        rests_on = await bases(control, self._plan, files)
+        reasons = await self._keep(unfinished, rests_on, snapshot, control)
         if self._ends():
             return
-        for route in await copies.start_over(control, self._plan, self._kept, replica_role=self._replica_role):
+        emptied = await copies.start_over(
+            control, self._plan, self._kept, attempt=self._attempt, replica_role=self._replica_role
+        )
+        for route in emptied:
             why = reasons.get(route, "")
             self._listener(Note("table_emptied", _EMPTIED.format(table=route.source, why=why), "info"))
         waits = {table: set(others) for table, others in self._waits.items()}
@@ -216,7 +220,7 @@ class CopyDriver:
                     map(_piece, parts),
                     attempt=self._attempt,
                     shows=snapshot.consistent_point,
-                    basis=bases[plan.route],
+                    basis=rests_on[plan.route],
                 )
             self._board.divide(plan.route, parts)
             self._tally.begin(plan.route, snapshot.consistent_point, self._yields[plan.route], {})
@@ -239,7 +243,7 @@ class CopyDriver:
     async def _keep(
         self,
         unfinished: Sequence[copies.Unfinished],
-        bases: Mapping[Route, str],
+        rests_on: Mapping[Route, str],
         snapshot: Snapshot,
         control: Connection,
     ) -> dict[Route, str]:
@@ -247,16 +251,16 @@ class CopyDriver:
         cannot."""
         hopeful = [each for each in unfinished if each.route not in self._hopeless]
         found, reasons = await candidates(
-            hopeful, self._tables, bases, control=control, replica_role=self._replica_role
+            hopeful, self._tables, rests_on, control=control, replica_role=self._replica_role
         )
         if found:
-            await touched.read(
+            await reread.read(
                 self._source_dsn,
                 slot_name=self._slot,
                 publications=self._publications,
                 start=self._position,
                 until=snapshot.consistent_point,
-                tables=found.values(),
+                tables=tuple(found.values()),
                 ends=self._ends,
             )
         self._kept = {route: each for route, each in found.items() if each.why is None}

@@ -8,7 +8,6 @@ PostgreSQL: functions-admin (pg_relation_size), functions-info (has_table_privil
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterable
 from typing import Final
 
@@ -17,7 +16,7 @@ from psycopg import sql
 from crossfade import statements
 from crossfade.catalog import Route, TableName
 from crossfade.copy.parts import Extent
-from crossfade.mapping.plan import Plan, TablePlan
+from crossfade.mapping.plan import TablePlan
 from crossfade.session.connect import Connection
 
 # The server reads a range of pages without reading those before it (release-14, "TID Range Scan").
@@ -49,32 +48,32 @@ ORDER BY 1, 2, 3
 
 
 # What the snapshot says of the files that hold each table's rows, in which a row that nobody touched stays where it is;
-# and of its columns, whose names may change places without a row being touched.
+# of its columns, whose names may change places without a row being touched; and of its leaves: parts are written down
+# by their names, and what happened to one between DETACH and ATTACH nobody told. Its line in pg_inherits is new then.
 _FILES: Final = """
-WITH RECURSIVE seen (root, oid, relkind, relfilenode) AS (
-    SELECT c.oid, c.oid, c.relkind, c.relfilenode FROM pg_class c WHERE c.oid = ANY (%(oids)s::bigint[]::oid[])
+WITH RECURSIVE seen (root, oid, relkind, about) AS (
+    SELECT c.oid, c.oid, c.relkind, c.relfilenode::text COLLATE "C"
+    FROM pg_class c WHERE c.oid = ANY (%(oids)s::bigint[]::oid[])
     UNION ALL
-    SELECT seen.root, c.oid, c.relkind, c.relfilenode
+    SELECT seen.root, c.oid, c.relkind,
+        concat_ws(' ', c.relfilenode, c.relnamespace, c.relname, seen.oid, i.xmin) COLLATE "C"
     FROM seen JOIN pg_inherits i ON i.inhparent = seen.oid JOIN pg_class c ON c.oid = i.inhrelid
     WHERE seen.relkind = 'p'
 )
-SELECT root::bigint, string_agg(oid || ' ' || relfilenode, ', ' ORDER BY oid), (
-    SELECT string_agg(a.attnum || ' ' || a.attname || ' ' || a.atttypid || ' ' || a.atttypmod, ', ' ORDER BY a.attnum)
+SELECT root::bigint, string_agg(concat_ws(' ', oid, about), ', ' ORDER BY oid), (
+    SELECT string_agg(concat_ws(' ', a.attnum, a.attname, a.atttypid, a.atttypmod), ', ' ORDER BY a.attnum)
     FROM pg_attribute a WHERE a.attrelid = root AND a.attnum > 0 AND NOT a.attisdropped)
-FROM seen WHERE relkind <> 'p' GROUP BY root
+FROM seen GROUP BY root
 """
 
 
-async def bases(source: Connection, plan: Plan, tables: Iterable[TablePlan]) -> dict[Route, str]:
-    """What a finished part of each table rests on: the mapping, the source's files and columns. While it is the same,
-    rows that nobody touched are in the same part, and look the same on the target."""
+async def files(source: Connection, tables: Iterable[TablePlan]) -> dict[Route, str]:
+    """Of each table, what tells its files, leaves and columns from others. While it is the same, a row that nobody
+    touched is in the same part, and is the same."""
     listed = list(tables)
     cursor = await source.execute(_FILES, {"oids": [table.source_oid for table in listed]})
-    files = {int(str(root)): f"{found} {columns}" for root, found, columns in await cursor.fetchall()}
-    return {
-        table.route: hashlib.sha256(f"{plan.mapping_hash} {files.get(table.source_oid)}".encode()).hexdigest()
-        for table in listed
-    }
+    found = {int(str(root)): f"{leaves}; {columns}" for root, leaves, columns in await cursor.fetchall()}
+    return {table.route: found.get(table.source_oid, "") for table in listed}
 
 
 async def measure(source: Connection, plans: Iterable[TablePlan], *, part_bytes: int) -> dict[Route, list[Extent]]:

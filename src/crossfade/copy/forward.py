@@ -5,8 +5,8 @@ A row that nobody touched in between is where it was and what it was: in the sam
 is done. So the touched rows are taken out of the target, all of them, and those that lie in finished parts now are
 taken in as the new snapshot shows them. What is there then is what would be there if the finished parts had been read
 at the new snapshot, and the copy goes on as if they had. Refuses to find out which rows were touched
-(`source/touched`) and where rows lie (`extents.bases`). The invariant: taking out, taking in and the word that it has
-happened are one target transaction; before it the parts show the one snapshot, after it the other.
+(`source/touched`) and whether rows may have moved (`keeping`). The invariant: taking out, taking in and the word that
+it has happened are one target transaction; before it the parts show the one snapshot, after it the other.
 
 PostgreSQL: ddl-system-columns ("ctid"), storage-hot, sql-vacuum: only what rewrites a table moves rows, to a new file.
 """
@@ -82,6 +82,7 @@ class Forward:
             await snapshot.enter(source, snapshot_name)
             await lock(source, plan)
             await target.execute("BEGIN")
+            await copies.hold(target, self._mark, shows=self._touched.since)
             await target.execute("SET LOCAL session_replication_role = replica")
             if not failpoints.is_on("forget_touched"):
                 await self._take_out(target)

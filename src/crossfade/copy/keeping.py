@@ -5,13 +5,16 @@ Refuses to touch anything. The invariant: every premise on which `forward` rests
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable, Mapping
+from typing import Final
 
 import psycopg
 
 from crossfade import statements
 from crossfade.catalog import Route
 from crossfade.copy import phases
+from crossfade.copy.parts import obstacle
 from crossfade.copy.phases import State
 from crossfade.faults import Refused
 from crossfade.mapping.plan import Plan, TablePlan
@@ -19,6 +22,27 @@ from crossfade.session.connect import Connection, server_fault
 from crossfade.source.touched import Touched
 from crossfade.state import copies
 from crossfade.state.copies import Unfinished
+
+# A column that was dropped and made again holds no value that was written before.
+_SHAPE: Final = """
+SELECT %(name)s::regclass::oid::text || '; ' || string_agg(
+    concat_ws(' ', a.attnum, a.attname, a.atttypid, a.atttypmod), ', ' ORDER BY a.attnum)
+FROM pg_catalog.pg_attribute a WHERE a.attrelid = %(name)s::regclass AND a.attnum > 0 AND NOT a.attisdropped
+"""
+
+
+async def bases(control: Connection, plan: Plan, files: Mapping[Route, str]) -> dict[Route, str]:
+    """What finished parts of the tables in `files` rest on: those files, the mapping, and the columns of the target."""
+    made: dict[Route, str] = {}
+    for route, about in files.items():
+        name = statements.table(route.target).as_string(control)
+        try:
+            row = await (await control.execute(_SHAPE, {"name": name})).fetchone()
+        except psycopg.Error as error:
+            raise server_fault(error, where=f"target, {route.target}") from None
+        told = row[0] if row is not None else None
+        made[route] = hashlib.sha256(f"{plan.mapping_hash}\n{about}\n{told}".encode()).hexdigest()
+    return made
 
 
 async def candidates(
@@ -31,7 +55,7 @@ async def candidates(
 ) -> tuple[dict[Route, Touched], dict[Route, str]]:
     """Those of which only the touched rows are still to be found out, and the reasons of the others, for people.
 
-    `bases` are what finished parts would rest on at the new snapshot (`extents.bases`); `control` is the target's.
+    `bases` are what finished parts would rest on at the new snapshot; `control` is the target's.
     """
     found: dict[Route, Touched] = {}
     reasons: dict[Route, str] = {}
@@ -43,26 +67,13 @@ async def candidates(
         elif each.shows is None:
             reasons[each.route] = "a program of before wrote it"
         elif each.basis != bases[each.route]:
-            reasons[each.route] = "the source rewrote it, or its columns or the mapping are others"
+            reasons[each.route] = "the source rewrote it, or its leaves, columns or the mapping are others"
         elif each.rows != await _counted(control, plan):
             # Somebody may have emptied it by hand, as one does before a copy begins again.
             reasons[each.route] = "the target does not hold the rows that were written"
         else:
             found[each.route] = Touched(plan, each.shows)
     return found, reasons
-
-
-def obstacle(plan: TablePlan, *, replica_role: bool) -> str | None:
-    """What in its nature keeps a table from being gone on with; None for nothing."""
-    if plan.append_only or not plan.key_is_unique:
-        return "nothing tells its rows apart"
-    if not replica_role or plan.applied_as_origin:
-        return "the target enforces constraints while rows are taken out of it"
-    if plan.beside:
-        return "its target has other sources"
-    if plan.expressions:
-        return "the mapping computes something of its rows"
-    return None
 
 
 async def _counted(control: Connection, plan: TablePlan) -> int:

@@ -18,6 +18,7 @@ from typing import Final
 from crossfade.catalog import ForeignKey, Route, TableName
 from crossfade.copy import phases
 from crossfade.copy.phases import State
+from crossfade.mapping.compoundnames import parts_of
 from crossfade.mapping.plan import TablePlan
 
 # Each part is a line of crossfade.copy_parts and a few round trips; a table of 300 GB in parts of 32 MiB has as many.
@@ -95,6 +96,23 @@ def is_divisible(plan: TablePlan, foreign_keys: Iterable[ForeignKey], *, enforce
         return False
     checked = enforced or plan.applied_as_origin
     return not (checked and any(key.table == key.referenced == plan.target for key in foreign_keys))
+
+
+def obstacle(plan: TablePlan, *, replica_role: bool) -> str | None:
+    """What in a table's nature keeps its finished parts from being brought to another snapshot; None for nothing."""
+    if plan.append_only or not plan.key_is_unique:
+        return "nothing tells its rows apart"
+    if not replica_role or plan.applied_as_origin:
+        return "the target enforces constraints while rows are taken out of it"
+    if plan.beside:
+        return "its target has other sources"
+    if plan.expressions:
+        return "the mapping computes something of its rows"
+    if any(len(parts_of(column.name)) > 1 for column in plan.source_columns):
+        return "several of its columns are one id"
+    if any(column.type_name.endswith("]") for column in plan.source_columns if column.name in plan.identity):
+        return "its key has an array in it"
+    return None
 
 
 class PartState(enum.Enum):

@@ -1,31 +1,24 @@
-"""Which rows were changed between two positions of the source, read from the slot without moving it.
+"""Which rows were changed between two positions of the source. Thinking only: `reread` brings the frames.
 
 A copy that was interrupted goes on at another snapshot; what its finished parts hold is still right but for the rows
-that this names. Refuses to keep anything but keys, and to acknowledge anything: whoever streams from the slot later
-gets all of it again. The invariant: a table is answered for completely or not at all (`Touched.why`), since one key
-that is missing would be a row that stays as it was.
+that this names. Refuses to keep anything but keys. The invariant: a table is answered for completely or not at all
+(`Touched.why`), since one key that is missing would be a row that stays as it was.
 
-PostgreSQL: protocol-replication ("START_REPLICATION"), protocol-logicalrep-message-formats.
+PostgreSQL: protocol-logicalrep-message-formats.
 """
 
 from __future__ import annotations
 
-import asyncio
-import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from typing import Final
 
-from crossfade.faults import Fault, Transient
+from crossfade.faults import Fault
 from crossfade.lsn import NOWHERE, Lsn
 from crossfade.mapping.plan import TablePlan
 from crossfade.pgoutput.decode import decode
-from crossfade.pgoutput.messages import Begin, Delete, Form, Insert, Relation, Truncate, Tuple, Update
-from crossfade.session.connect import connect
-from crossfade.session.drain import Drain
-from crossfade.source import slot
-from crossfade.walstream import HEADER, XLOG_DATA, Positions, keepalive, standby_status
+from crossfade.pgoutput.messages import Begin, Delete, Insert, Relation, Truncate, Tuple, Update
+from crossfade.walstream import HEADER, XLOG_DATA, keepalive
 from crossfade.wire import shape
 
 Key = tuple[bytes, ...]
@@ -34,13 +27,8 @@ Key = tuple[bytes, ...]
 # With more changes than that, to copy again is no great loss.
 _ROOM: Final = 48 * 1024 * 1024
 _COST: Final = 150
-_BYTES: Final = 1024 * 1024
-_ANSWER_EVERY: Final = 1.0
-_SILENCE: Final = 60.0
 _BEGIN, _COMMIT, _RELATION, _TRUNCATE = b"BCRT"
 _ROWS: Final = frozenset(b"IUD")
-# What a server says of a value that it cannot decode as text; the stream may come in binary and pass it.
-_TOO_LARGE: Final = frozenset({"XX000", "54000"})
 
 
 @dataclass(slots=True)
@@ -91,72 +79,7 @@ class Touched:
         self.held = 0
 
 
-async def read(
-    dsn: str,
-    *,
-    slot_name: str,
-    publications: Sequence[str],
-    start: Lsn,
-    until: Lsn,
-    tables: Iterable[Touched],
-    ends: Callable[[], bool],
-) -> bool:
-    """Fill in `tables` with what was committed before `until`; False when told to stop first.
-
-    `start` is what the target has made durable, which is said again and again. Nobody else may stream from the slot
-    meanwhile; when this returns, the server has let go of it. Raises the server's refusals, and Transient when the
-    line is lost.
-    """
-    reading = _Reading(tables, until)
-    connection = await connect(dsn, purpose="touched rows", endpoint="source", replication=True)
-    where = f"source, slot {slot_name}"
-    warnings: list[Fault] = []
-
-    def noticed(severity: str, sqlstate: str) -> None:
-        if severity in {"WARNING", "ERROR"}:
-            warnings.append(slot.publications_warning(slot_name, tuple(publications), sqlstate))
-
-    drain = Drain(connection, where=where, noticed=noticed)
-    try:
-        try:
-            await drain.start(slot.start_command(slot_name, start, tuple(publications), Form.TEXT))
-        except Fault as fault:
-            raise slot.taken(slot_name) if fault.sqlstate == slot.IN_USE else fault from None
-        answered_at = heard_at = time.monotonic()
-        while not (reading.is_done or ends()):
-            try:
-                frames = drain.take(_BYTES)
-            except Fault as fault:
-                if fault.sqlstate not in _TOO_LARGE:
-                    raise
-                reading.give_up("the source could not write a change as text")
-                break
-            if warnings:
-                raise warnings[0]
-            if drain.is_finished:
-                raise Transient("The source ended the stream.", where=where, means="Nothing is lost.")
-            reading.take(frames)
-            now = time.monotonic()
-            heard_at = now if frames else heard_at
-            if now - heard_at > _SILENCE:
-                raise Transient(
-                    f"The source has not answered for {_SILENCE:.0f} seconds.", where=where, means="Nothing is lost."
-                )
-            if now - answered_at >= _ANSWER_EVERY or reading.is_asked:
-                await drain.send(standby_status(Positions(start, start, start), datetime.now(UTC), reply=not frames))
-                answered_at, reading.is_asked = now, False
-            if drain.holds_more:
-                await asyncio.sleep(0)
-            else:
-                await drain.wait(_ANSWER_EVERY / 4)
-    finally:
-        drain.close()
-        await connection.close()
-    await slot.wait_until_free(dsn, slot_name)
-    return reading.is_done
-
-
-class _Reading:
+class Reading:
     """Frames in, keys out."""
 
     def __init__(self, tables: Iterable[Touched], until: Lsn) -> None:

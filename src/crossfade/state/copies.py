@@ -165,16 +165,24 @@ async def begin_attempt(connection: Connection, plan: Plan) -> tuple[int, list[U
     return attempt, sorted(unfinished, key=lambda each: each.route)
 
 
-async def start_over(connection: Connection, plan: Plan, kept: Collection[Route], *, replica_role: bool) -> list[Route]:
+async def start_over(
+    connection: Connection, plan: Plan, kept: Collection[Route], *, attempt: int, replica_role: bool
+) -> list[Route]:
     """Take out what there is of pending tables, but for those that are `kept`; returns the tables that held rows.
 
-    Rows of two snapshots in one table would be a state the source never had; rows of other sources stay.
+    Rows of two snapshots in one table would be a state the source never had; rows of other sources stay. Raises Fenced
+    when another attempt began: what is there may be its.
     """
     async with connection.transaction():
         cursor = await connection.execute(
-            f"SELECT {_KEY} FROM crossfade.copy_tables WHERE workflow = %s AND state = 'pending'", (plan.workflow,)
+            f"SELECT {_KEY}, attempt FROM crossfade.copy_tables WHERE workflow = %s AND state = 'pending'"
+            f" ORDER BY {_KEY} FOR UPDATE",
+            (plan.workflow,),
         )
-        pending = {_route(row) for row in await cursor.fetchall()}
+        found = await cursor.fetchall()
+        if any(row[4] != attempt for row in found):
+            raise _fenced()
+        pending = {_route(row) for row in found}
         cursor = await connection.execute(
             f"SELECT DISTINCT {_KEY} FROM crossfade.copy_parts WHERE workflow = %s AND state = 'done'",
             (plan.workflow,),
@@ -200,6 +208,19 @@ async def start_over(connection: Connection, plan: Plan, kept: Collection[Route]
         )
         failpoints.reached("in_emptying")
     return [table.route for table in emptied]
+
+
+async def hold(connection: Connection, mark: Mark, *, shows: Lsn) -> None:
+    """Wait for whoever else brings the mark's table forward, perhaps a COMMIT of ours whose answer was lost, and keep
+    others from it until our transaction ends. Raises Fenced when it does not show `shows` (any more)."""
+    cursor = await connection.execute(
+        "SELECT FROM crossfade.copy_tables"
+        + _ONE
+        + " AND attempt = %s AND state = 'pending' AND shows_lsn = %s::pg_lsn FOR UPDATE",
+        (mark.workflow, *_named(mark.route), mark.attempt, str(shows)),
+    )
+    if cursor.rowcount != 1:
+        raise _fenced()
 
 
 async def forwarded(connection: Connection, mark: Mark, *, shows: Lsn, rows: int) -> None:
@@ -263,10 +284,12 @@ async def divide(
 ) -> None:
     """Write down the parts of a pending table of which nothing is there, and at which snapshot they will be read."""
     async with connection.transaction():
-        await connection.execute(
-            "UPDATE crossfade.copy_tables SET shows_lsn = %s::pg_lsn, basis = %s" + _ONE,
-            (str(shows), basis, workflow, *_named(route)),
+        cursor = await connection.execute(
+            "UPDATE crossfade.copy_tables SET shows_lsn = %s::pg_lsn, basis = %s" + _ONE + " AND attempt = %s",
+            (str(shows), basis, workflow, *_named(route), attempt),
         )
+        if cursor.rowcount != 1:
+            raise _fenced()
         await connection.cursor().executemany(
             f"INSERT INTO crossfade.copy_parts (workflow, {_KEY}, part, attempt, relation_schema, relation, range_of,"
             " range_lower, range_upper, state) VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, 'pending')",
@@ -310,14 +333,7 @@ async def write(connection: Connection, mark: Mark, *, rows: int, size: int) -> 
             raise _fenced()
         return
     # The table's line is locked first: parts that end together must see each other's marks, or none would be the last.
-    cursor = await connection.execute(
-        "SELECT FROM crossfade.copy_tables"
-        + _ONE
-        + " AND attempt = %s AND state = 'pending' AND shows_lsn = %s::pg_lsn FOR UPDATE",
-        (mark.workflow, *_named(mark.route), mark.attempt, str(mark.from_lsn)),
-    )
-    if cursor.rowcount != 1:
-        raise _fenced()
+    await hold(connection, mark, shows=mark.from_lsn)
     cursor = await connection.execute(
         "UPDATE crossfade.copy_parts SET state = 'done', copied_rows = %s, copied_bytes = %s,"
         " finished_at = clock_timestamp()" + _ONE + " AND part = %s AND attempt = %s AND state = 'pending'",

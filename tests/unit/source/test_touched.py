@@ -10,7 +10,7 @@ from crossfade.catalog import ReplicaIdentity, TableName
 from crossfade.lsn import Lsn
 from crossfade.pgoutput.messages import Relation, RelationColumn
 from crossfade.source import touched
-from crossfade.source.touched import Touched, _Reading
+from crossfade.source.touched import Reading, Touched
 from tests.unit.pgoutput import encoder
 from tests.unit.pgoutput.encoder import NULL, TOAST
 from tests.unit.pgoutput.test_assemble import begin, commit, describe, truncate
@@ -28,9 +28,9 @@ def insert(key: bytes, oid: int = 7) -> bytes:
     return encoder.frame(encoder.insert(oid, [key, b"x"]))
 
 
-def read(*frames: bytes, since: int = 100, until: int = 200) -> tuple[Touched, _Reading]:
+def read(*frames: bytes, since: int = 100, until: int = 200) -> tuple[Touched, Reading]:
     table = Touched(TABLE, Lsn(since))
-    reading = _Reading([table], Lsn(until))
+    reading = Reading([table], Lsn(until))
     reading.take([DESCRIBED, OTHERS, *frames])
     return table, reading
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import signal
 from pathlib import Path
 
 import psycopg
@@ -191,9 +192,11 @@ def test_A8_a_source_that_crashed_sends_again_what_it_forgot_we_have(postgres: V
         durable = databases.durable()
         assert durable is not None
         daemon.wait_for(lambda: confirmed(workspace) >= durable, "acknowledged")
+        daemon.signal(signal.SIGSTOP)  # or it may be back, and acknowledge again, before anybody has looked
         databases.source.server.kill()
         databases.source.server.start()
         assert confirmed(workspace) < durable, "the crash took nothing back: this test proves nothing"
+        daemon.signal(signal.SIGCONT)
         databases.source.execute("INSERT INTO loads VALUES (99)")
         daemon.wait_until_caught_up()
         assert_equal(databases, "loads")

@@ -54,7 +54,7 @@ class Sizes:
 
     @property
     def latency_s(self) -> float:
-        return 3.0 if self.quick else 25.0
+        return 1.5 if self.quick else 25.0
 
     @property
     def idle_s(self) -> float:

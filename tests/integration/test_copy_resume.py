@@ -90,6 +90,17 @@ def test_G4_finished_parts_stay_on_every_version(table: Workspace, databases: Da
     goes_on(table, databases, MOVED)
 
 
+def begins_again(table: Workspace, databases: Databases, meanwhile: str, why: str, *, failpoints: str = "") -> None:
+    """No finished part stays, and the log says why."""
+    interrupted(table, databases)
+    before = done(databases)
+    happens(databases, meanwhile)
+    daemon = synced(table, failpoints=failpoints)
+    assert_equal(databases, "t")
+    assert not before & done(databases)
+    assert why in daemon.text()
+
+
 def goes_on(table: Workspace, databases: Databases, meanwhile: str) -> None:
     interrupted(table, databases)
     before = done(databases)
@@ -144,38 +155,20 @@ def test_G6_rows_that_were_touched_and_forgotten_are_caught(table: Workspace, da
 def test_G11_a_table_that_was_rewritten_begins_again(
     table: Workspace, databases: Databases, meanwhile: str, why: str
 ) -> None:
-    interrupted(table, databases)
-    before = done(databases)
-    happens(databases, meanwhile)
-    daemon = synced(table)
-    assert_equal(databases, "t")
-    assert not before & done(databases)
-    assert why in daemon.text()
+    begins_again(table, databases, meanwhile, why)
 
 
 @pytest.mark.parametrize("replica_role", [True], ids=["replica"])
 @pytest.mark.one_version
 def test_G4_what_fails_for_good_on_the_way_forward_begins_again(table: Workspace, databases: Databases) -> None:
     """Without going on inside a table nothing could fail there, so that must not keep the table from its end."""
-    interrupted(table, databases)
-    before = done(databases)
-    happens(databases, UPDATED)
-    daemon = synced(table, failpoints="refuse_forward")
-    assert_equal(databases, "t")
-    assert not before & done(databases)
-    assert "bring it forward failed" in daemon.text()
+    begins_again(table, databases, UPDATED, "bring it forward failed", failpoints="refuse_forward")
 
 
 @pytest.mark.parametrize("replica_role", [False], ids=["origin"])
 @pytest.mark.one_version
 def test_G4_where_the_target_enforces_its_constraints_it_begins_again(table: Workspace, databases: Databases) -> None:
-    interrupted(table, databases)
-    before = done(databases)
-    happens(databases, MOVED)
-    daemon = synced(table)
-    assert_equal(databases, "t")
-    assert not before & done(databases)
-    assert "the target enforces constraints" in daemon.text()
+    begins_again(table, databases, MOVED, "the target enforces constraints")
 
 
 @pytest.mark.parametrize("replica_role", [True], ids=["replica"])

@@ -583,7 +583,9 @@ _REWRITTEN = (
     "{table} was truncated, rewritten or got other partitions since the snapshot; it is copied again from a new one."
 )
 _EMPTIED = "{table} had been copied in part; those rows are gone and it is copied again from a new snapshot: {why}."
-_GOES_ON = "{table} had been copied in part: {done} of its {parts} parts stay, and {touched} rows touched since."
+_GOES_ON = (
+    "{table} had been copied in part: {done} of its {parts} parts stay; rows touched since ({touched} keys) come anew."
+)
 _AGAIN = "A part of {table} is copied again: {why}"
 _LOST = "The copy's snapshot was lost; finished tables stay, the others are copied again from a new one."
 

@@ -16,21 +16,18 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Final
 
-import psycopg
-
 from crossfade import failpoints, statements
 from crossfade.catalog import TableName
-from crossfade.copy.part import PartCopy, lock
+from crossfade.copy.part import PartCopy, faults_told, lock
 from crossfade.copy.parts import Part
-from crossfade.faults import Fault, RowRefused
+from crossfade.faults import RowRefused
 from crossfade.mapping.plan import TablePlan
 from crossfade.pgoutput.messages import Cell, Form
-from crossfade.session.connect import Connection, result_fault, server_fault
+from crossfade.session.connect import Connection, result_fault
 from crossfade.source import snapshot
 from crossfade.source.touched import Key, Touched
 from crossfade.state import copies
 from crossfade.target import idmap
-from crossfade.target.collision import collided
 from crossfade.target.pipeline import Pipeline, Statement, StatementFailed
 from crossfade.wire.codec import RowCodec
 from crossfade.wire.idstate import IdState
@@ -78,7 +75,7 @@ class Forward:
         """Do it and commit. Raises what `PartCopy.run` raises, with both transactions given up."""
         plan = self._plan
         where = f"bringing {plan.target} to another snapshot of {plan.source}"
-        try:
+        with faults_told(plan, where):
             await snapshot.enter(source, snapshot_name)
             await lock(source, plan)
             await target.execute("BEGIN")
@@ -95,12 +92,6 @@ class Forward:
             failpoints.reached("before_forward_commit")
             await target.execute("COMMIT")
             failpoints.reached("after_forward_commit")
-        except psycopg.Error as error:
-            raise collided(server_fault(error, where=where), plan) from None
-        except Fault as fault:
-            collided(fault, plan)
-            fault.where = f"{where}: {fault.where}" if fault.where else where
-            raise
 
     async def _take_out(self, target: Connection) -> None:
         """Every row that was touched, wherever it was: its key as it was then leads to it."""

@@ -23,26 +23,26 @@ from crossfade.source.touched import Touched
 from crossfade.state import copies
 from crossfade.state.copies import Unfinished
 
-# A column that was dropped and made again holds no value that was written before.
-_SHAPE: Final = """
-SELECT %(name)s::regclass::oid::text || '; ' || string_agg(
-    concat_ws(' ', a.attnum, a.attname, a.atttypid, a.atttypmod), ', ' ORDER BY a.attnum)
-FROM pg_catalog.pg_attribute a WHERE a.attrelid = %(name)s::regclass AND a.attnum > 0 AND NOT a.attisdropped
+# Of all tables at once. A column that was dropped and made again holds no value that was written before.
+_SHAPES: Final = """
+SELECT concat_ws('; ', t.name::regclass::oid, (
+    SELECT string_agg(concat_ws(' ', a.attnum, a.attname, a.atttypid, a.atttypmod), ', ' ORDER BY a.attnum)
+    FROM pg_catalog.pg_attribute a WHERE a.attrelid = t.name::regclass AND a.attnum > 0 AND NOT a.attisdropped))
+FROM unnest(%s::text[]) WITH ORDINALITY AS t (name, number) ORDER BY t.number
 """
 
 
 async def bases(control: Connection, plan: Plan, files: Mapping[Route, str]) -> dict[Route, str]:
     """What finished parts of the tables in `files` rest on: those files, the mapping, and the columns of the target."""
-    made: dict[Route, str] = {}
-    for route, about in files.items():
-        name = statements.table(route.target).as_string(control)
-        try:
-            row = await (await control.execute(_SHAPE, {"name": name})).fetchone()
-        except psycopg.Error as error:
-            raise server_fault(error, where=f"target, {route.target}") from None
-        told = row[0] if row is not None else None
-        made[route] = hashlib.sha256(f"{plan.mapping_hash}\n{about}\n{told}".encode()).hexdigest()
-    return made
+    names = [statements.table(route.target).as_string(control) for route in files]
+    try:
+        shapes = await (await control.execute(_SHAPES, (names,))).fetchall()
+    except psycopg.Error as error:
+        raise server_fault(error, where="target, looking at the columns of its tables") from None
+    return {
+        route: hashlib.sha256(f"{plan.mapping_hash}\n{about}\n{shape}".encode()).hexdigest()
+        for (route, about), (shape,) in zip(files.items(), shapes, strict=True)
+    }
 
 
 async def candidates(

@@ -9,8 +9,9 @@ PostgreSQL: sql-copy, protocol-flow ("COPY Operations"), mvcc-caveats.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Final
 
 import psycopg
@@ -123,7 +124,7 @@ class PartCopy:
         """
         plan = self._plan
         where = f"copying {plan.source} to {plan.target}"
-        try:
+        with faults_told(plan, where):
             await snapshot.enter(source, snapshot_name)
             await lock(source, plan)
             await target.execute("BEGIN")
@@ -146,12 +147,6 @@ class PartCopy:
             failpoints.reached(f"before_copy_{unit}_commit")
             await target.execute("COMMIT")
             failpoints.reached(f"after_copy_{unit}_commit")
-        except psycopg.Error as error:
-            raise collided(server_fault(error, where=where), plan) from None
-        except Fault as fault:
-            collided(fault, plan)
-            fault.where = f"{where}: {fault.where}" if fault.where else where
-            raise
 
     # rows ----------------------------------------------------------------------------------------------------------
 
@@ -297,6 +292,19 @@ class PartCopy:
             await self._inlet.put(data)
         else:  # a huge row is not copied once more
             await self._inlet.put(rows.pop())
+
+
+@contextlib.contextmanager
+def faults_told(plan: TablePlan, where: str) -> Iterator[None]:
+    """Whatever goes wrong inside becomes a Fault that says where, and whose rows met whose."""
+    try:
+        yield
+    except psycopg.Error as error:
+        raise collided(server_fault(error, where=where), plan) from None
+    except Fault as fault:
+        collided(fault, plan)
+        fault.where = f"{where}: {fault.where}" if fault.where else where
+        raise
 
 
 async def lock(source: Connection, plan: TablePlan) -> None:

@@ -372,6 +372,9 @@ class StatusBook:
         return tuple(reasons)
 
     def _moved_to(self, durable: Lsn) -> None:
+        if not self._durable and self._slot is not None and not self._slot["exists"]:
+            # We looked before the slot was made and a short copy is done already: that is no slot that is lost.
+            self._slot = None
         self._durable = max(self._durable, durable)
         self._received = max(self._received, self._durable)
 

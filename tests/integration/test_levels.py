@@ -5,15 +5,14 @@ Everything is folded here, however few changes a batch has, in both forms of the
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 import pytest
 
-from tests.integration.following import SAME, Followed, follow, shared
+from tests.integration.following import MODE, SAME, Followed, assert_came, came, follow, shared
 from tests.servers.clusters import Pairs, Versions
-from tests.servers.daemon import MODE_VARIABLE, Workspace
+from tests.servers.daemon import Workspace
 from tests.servers.databases import make_roles
 
 FOLD = {"CROSSFADE_FAILPOINTS": "fold_few"}
@@ -104,25 +103,6 @@ def followed(
         env=FOLD,
     ) as followed:
         yield followed
-
-
-Levels = set[tuple[str, str]]
-MODE = os.environ.get(MODE_VARIABLE, "")
-
-
-def came(level: str, reason: str = "none") -> Levels:
-    return {(level, reason)}
-
-
-def assert_came(taken: Levels, expected: Levels) -> None:
-    """By these levels and no others; but a mode that cuts batches otherwise or folds none comes to its own, with the
-    same rows."""
-    if MODE == "exact":
-        assert all(level.startswith("exact") for level, _ in taken), taken
-    elif MODE == "tiny":
-        assert taken
-    else:
-        assert taken == expected
 
 
 def arrays(followed: Followed, way: Way) -> set[tuple[str, str]]:

@@ -56,7 +56,7 @@ class ComputedCodec:
         """Those rows that the condition takes, with what is computed of them. Raises RowRefused."""
         return await self._evaluator.derived(rows)
 
-    def ids_in(self, rows: Rows, into: Mapping[str, set[bytes]]) -> None:
+    def ids_in(self, rows: Rows, into: Mapping[str, list[bytes]]) -> None:
         """As `CopyCodec.ids_in`."""
         self._encoder.old_ids(rows, into, into)
 

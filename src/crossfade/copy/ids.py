@@ -13,7 +13,7 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Final
 
 import psycopg
@@ -27,7 +27,7 @@ from crossfade.session.connect import Connection, connect, server_fault
 from crossfade.source.snapshot import Snapshot, enter
 from crossfade.target import idmap, setforms
 from crossfade.wire.ids import allocator
-from crossfade.wire.idstate import IdState
+from crossfade.wire.idstate import IdState, in_order
 
 _FILL: Final = 20_000
 _GATHERED: Final = 8 * 1024 * 1024  # bytes of entries; then the rows' COPY makes a pause for them
@@ -65,7 +65,7 @@ class Ids:
                     await self.allocator.execute(statement)
         self._bare.clear()
 
-    async def know(self, wanted: Mapping[str, set[bytes]], plan: TablePlan) -> int:
+    async def know(self, wanted: Mapping[str, Collection[bytes]], plan: TablePlan) -> int:
         """Give every id of a block an entry before the block is converted; returns how many references had no
         parent."""
         orphans = 0
@@ -119,10 +119,9 @@ class PassingIds:
     def is_full(self) -> bool:
         return self._size >= _GATHERED
 
-    def make(self, olds: set[bytes]) -> None:
+    def make(self, olds: Iterable[bytes]) -> None:
         """Ids for the keys of a block, known until the next one."""
-        # In the order of numbers, so that the map's index grows at its end.
-        ordered = sorted(sorted(olds), key=len)
+        ordered = in_order(olds)  # so that the map's index grows at its end
         news = self._many(ordered)
         self.state.known.clear()
         self.state.known.update(zip(ordered, news, strict=True))

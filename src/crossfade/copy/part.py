@@ -276,7 +276,7 @@ class PartCopy:
                 count = len(block.offsets)
                 block = await self._codec.derived(block)
                 self._left_out += count - len(block.offsets)
-            wanted: dict[str, set[bytes]] = {name: set() for name in self._ids.states}
+            wanted: dict[str, list[bytes]] = {name: [] for name in self._ids.states}
             self._codec.ids_in(block, wanted)
             if self._passing is not None:
                 self._passing.make(wanted.pop(self._passing.name))

@@ -73,7 +73,7 @@ async def look_up(pipeline: Pipeline, states: Mapping[str, IdState], wanted: Map
             state.learn_absent(missing)
     for name, olds in wanted.items():
         if states[name].stock is not None and olds:
-            await _fetch(pipeline, states[name], states[name].unknown(olds))
+            await _fetch(pipeline, states[name], set(states[name].unknown(olds)))
     return sum(len(missing) for _, missing in asked)
 
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 from typing import Final
 
 from crossfade.catalog import Route, TableName
@@ -29,7 +30,7 @@ from crossfade.wire import derive
 from crossfade.wire.batch import Batch
 from crossfade.wire.encode import Encoder, UnknownId
 from crossfade.wire.fold import Folded, Rows, TableFold
-from crossfade.wire.idstate import IdState
+from crossfade.wire.idstate import IdState, in_order
 from crossfade.wire.remarks import Remarks
 from crossfade.wire.zones import Zone
 
@@ -205,42 +206,47 @@ class SetLevel:
             return
         guesses = guesses and not self._looks
         self._looks = max(0, self._looks - 1)
-        owned: dict[str, set[bytes]] = {name: set() for name in self._ids}
-        fresh: dict[str, set[bytes]] = {name: set() for name in self._ids}
-        referred: list[tuple[TablePlan, dict[str, set[bytes]]]] = []
-        wanted: dict[str, set[bytes]] = {name: set() for name in self._ids}
+        owned, fresh, gone = self._none(), self._none(), self._none()
+        referred: list[tuple[TablePlan, dict[str, list[bytes]]]] = []
         for table in tables:
-            refers: dict[str, set[bytes]] = {name: set() for name in self._ids}
+            refers = self._none()
             encoder, rows = table.encoder, table.rows
             encoder.old_ids(rows.inserts, fresh, refers)
             for images in (*(each for _, each in rows.updates), *(after for _, _, after in rows.moves)):
                 encoder.old_ids(images, owned, refers)
             for keys in (rows.deletes, *(before for _, before, _ in rows.moves)):
-                encoder.old_ids(keys, wanted, wanted, keys_only=True)
+                encoder.old_ids(keys, gone, gone, keys_only=True)
             referred.append((table.plan, refers))
         self._guessed = False
+        wanted: dict[str, set[bytes]] = {}
         for name, state in self._ids.items():
             state.make_room()
-            owned[name] |= fresh[name]
-            named = owned[name].union(*(refers[name] for _, refers in referred))
-            if guesses and state.stock is None:
-                named -= fresh[name]
-                self._guessed = self._guessed or bool(fresh[name])
-            wanted[name] |= named  # to the keys of rows that go, of which none is new
+            named = set(owned[name]).union(*(refers[name] for _, refers in referred))
+            if not guesses or state.stock is not None:
+                named.update(fresh[name])
+            elif fresh[name]:
+                self._guessed = True
+                if named:
+                    named.difference_update(fresh[name])
+            wanted[name] = named.union(gone[name])  # the keys of rows that go, of which none is new
         self._looked_up += await idmap.look_up(self._pipeline, self._ids, wanted)
         try:
             for name, state in self._ids.items():
+                new = state.unknown(chain(fresh[name], owned[name]))
                 for plan, refers in referred:
-                    for old in state.unknown(refers[name]) - owned[name]:
+                    unknown = state.unknown(refers[name])
+                    new += unknown
+                    for old in set(unknown).difference(fresh[name], owned[name]) if unknown else ():
                         orphans.setdefault((name, old), plan)
-                for old in owned[name] if orphans else ():
+                for old in chain(fresh[name], owned[name]) if orphans else ():
                     orphans.pop((name, old), None)
-                new = state.unknown(owned[name].union(*(refers[name] for _, refers in referred)))
                 if new:
-                    # Integers in their order, which most likely is that of the rows: new keys then grow with them.
-                    state.allocate_many(sorted(sorted(new), key=len))
+                    state.allocate_many(in_order(new))
         except RowRefused:
             raise Unfit("refused") from None
+
+    def _none(self) -> dict[str, list[bytes]]:
+        return {name: [] for name in self._ids}
 
     # writing -------------------------------------------------------------------------------------------------------
 

@@ -76,8 +76,8 @@ class CopyCodec:
         tuples = bytes(out)
         return Rows([tuples] * len(offsets), offsets)
 
-    def ids_in(self, rows: Rows, into: Mapping[str, set[bytes]]) -> None:
-        """Add every old id of the rows to its keyspace's set, as normalised text."""
+    def ids_in(self, rows: Rows, into: Mapping[str, list[bytes]]) -> None:
+        """Append every old id of the rows to its keyspace's list, as `Encoder.old_ids` does."""
         self._encoder.old_ids(rows, into, into)
 
     def convert(self, rows: Rows, remarks: Remarks) -> bytes:

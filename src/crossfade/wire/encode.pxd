@@ -48,8 +48,8 @@ cdef class Encoder:
     cdef object _ids
 
     @cython.locals(frame=bytes, data="const unsigned char *", number=Py_ssize_t, which=Py_ssize_t, at=Py_ssize_t,
-                   place=_Place, olds=set)
-    cdef int _gather(self, list frames, list offsets, list places, list sets) except -1
+                   place=_Place, olds=list)
+    cdef int _gather(self, list frames, list offsets, list places, list into) except -1
 
     cdef bytes _old_id(self, _Place place, bytes frame, Py_ssize_t start, Py_ssize_t stop)
 

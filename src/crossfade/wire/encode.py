@@ -209,12 +209,13 @@ class Encoder:
     def old_ids(
         self,
         rows: Rows,
-        owned: Mapping[str, set[bytes]],
-        referred: Mapping[str, set[bytes]],
+        owned: Mapping[str, list[bytes]],
+        referred: Mapping[str, list[bytes]],
         *,
         keys_only: bool = False,
     ) -> None:
-        """Add every old id of the rows to its keyspace's set, as normalised text (what IdState is keyed by).
+        """Append every old id of the rows to its keyspace's list, as normalised text (what IdState is keyed by), in the
+        order of the rows and as often as it is named.
 
         Those of the column the keyspace is declared on go to `owned`, references to `referred`. `keys_only`: the
         tuples are old ones, of which only the identity columns mean anything (D3).
@@ -222,14 +223,14 @@ class Encoder:
         numbers = self._key_places if keys_only else range(len(self._places))
         places = [place for place in (self._places[number] for number in numbers) if place.kind == _REMAP]
         if places and _length(rows):
-            sets = [(owned if place.position == self._owner else referred)[place.keyspace] for place in places]
-            self._gather(rows.frames, rows.offsets, places, sets)
+            into = [(owned if place.position == self._owner else referred)[place.keyspace] for place in places]
+            self._gather(rows.frames, rows.offsets, places, into)
         inner = [place for place in (self._places[number] for number in numbers) if place.kind == _INNER]
         if inner and _length(rows):
             self._gather_inner(rows.frames, rows.offsets, inner, referred)
 
     def _gather_inner(
-        self, frames: list[bytes], offsets: list[int], places: list[_Place], referred: Mapping[str, set[bytes]]
+        self, frames: list[bytes], offsets: list[int], places: list[_Place], referred: Mapping[str, list[bytes]]
     ) -> None:
         starts = self._starts
         for number in range(len(offsets)):
@@ -246,7 +247,7 @@ class Encoder:
                 except RowRefused:
                     continue  # told when the row is written
                 for keyspace, old in olds:
-                    referred[keyspace].add(old)
+                    referred[keyspace].append(old)
 
     def _asked(self, place: _Place, frame: bytes) -> bytes | None:
         """The cell of the column that says of which keyspace an id is; None for NULL, and where there is no such
@@ -257,7 +258,7 @@ class Encoder:
         at = self._starts[place.asked]
         return frame[at + 5 : self._starts[place.asked + 1]] if data[at] == self._kind else None
 
-    def _gather(self, frames: list[bytes], offsets: list[int], places: list[_Place], sets: list[set[bytes]]) -> None:
+    def _gather(self, frames: list[bytes], offsets: list[int], places: list[_Place], into: list[list[bytes]]) -> None:
         starts = self._starts
         for number in range(len(offsets)):
             frame = frames[number]
@@ -267,8 +268,8 @@ class Encoder:
                 place = places[which]
                 at = starts[place.position]
                 if data[at] == self._kind:
-                    olds = sets[which]
-                    olds.add(self._old_id(place, frame, at + 5, starts[place.position + 1]))
+                    olds = into[which]
+                    olds.append(self._old_id(place, frame, at + 5, starts[place.position + 1]))
 
     def _old_id(self, place: _Place, frame: bytes, start: int, stop: int) -> bytes:
         width = place.source_width

@@ -62,9 +62,9 @@ def test_rows_are_what_converting_value_by_value_gives(hot: Hot, people: list[Pe
     block = [copied(person, form) for person in people]
     rows = made.read(block)
     assert block == []
-    olds: dict[str, set[bytes]] = {"user": set()}
+    olds: dict[str, list[bytes]] = {"user": []}
     made.ids_in(rows, olds)
-    assert olds == {"user": {b"%d" % one for person in people for one in (person.id, person.boss) if one is not None}}
+    assert olds == {"user": [b"%d" % one for person in people for one in (person.id, person.boss) if one is not None]}
     data = made.convert(rows, Remarks())
     assert read_copy(data, form, len(PLACES)) == [expected(person, form) for person in people]
 
@@ -126,7 +126,7 @@ def test_damaged_bytes_are_read_or_refused(hot: Hot, form: Form, damage: list[tu
         row[at % len(row)] = byte
     with contextlib.suppress(ProtocolViolation, RowRefused, UnknownId):
         rows = made.read([bytes(row)])
-        made.ids_in(rows, {"user": set()})
+        made.ids_in(rows, {"user": []})
         made.convert(rows, Remarks())
 
 

@@ -293,20 +293,20 @@ ANN = Person(id=1, name="Ann", boss=2, small=3, at=0, mark=None, code=4)
 def test_old_ids_are_sorted_by_who_they_belong_to(hot: Hot, form: Form) -> None:
     made = encoder(hot, form)
     others = [ANN, dataclasses.replace(ANN, id=-5, boss=None)]
-    owned: dict[str, set[bytes]] = {"user": set()}
-    referred: dict[str, set[bytes]] = {"user": set()}
+    owned: dict[str, list[bytes]] = {"user": []}
+    referred: dict[str, list[bytes]] = {"user": []}
     made.old_ids(rows_of(hot, [insert(sent(one, form), form) for one in others]), owned, referred)
-    assert (owned, referred) == ({"user": {b"1", b"-5"}}, {"user": {b"2"}})
+    assert (owned, referred) == ({"user": [b"1", b"-5"]}, {"user": [b"2"]})
 
 
 @pytest.mark.parametrize("form", Form)
 def test_D3_old_ids_of_a_key_are_those_of_the_identity(hot: Hot, form: Form) -> None:
     made = encoder(hot, form)
-    owned: dict[str, set[bytes]] = {"user": set()}
-    referred: dict[str, set[bytes]] = {"user": set()}
+    owned: dict[str, list[bytes]] = {"user": []}
+    referred: dict[str, list[bytes]] = {"user": []}
     key = delete(sent(ANN, form), b"O", form)
     made.old_ids(rows_of(hot, [key]), owned, referred, keys_only=True)
-    assert (owned, referred) == ({"user": {b"1"}}, {"user": set()})
+    assert (owned, referred) == ({"user": [b"1"]}, {"user": []})
 
 
 def test_ids_of_every_kind_are_spelled_as_the_map_is_keyed(hot: Hot) -> None:
@@ -333,9 +333,9 @@ def test_ids_of_every_kind_are_spelled_as_the_map_is_keyed(hot: Hot) -> None:
         state.learn(old, str(mark).encode())
         made = hot.encode.Encoder(relation(of), of, Form.BINARY, {"one": state}, {})
         rows = rows_of(hot, [insert([value], Form.BINARY)])
-        owned: dict[str, set[bytes]] = {"one": set()}
+        owned: dict[str, list[bytes]] = {"one": []}
         made.old_ids(rows, owned, {})
-        assert owned == {"one": {old}}
+        assert owned == {"one": [old]}
         assert made.copy_data(rows, 0, 1, Remarks()) == b"\0\1\0\0\0\x10" + mark.bytes
 
 
@@ -504,4 +504,4 @@ def test_rows_that_are_not_there_are_nobodys_to_encode(hot: Hot) -> None:
     with pytest.raises(ValueError, match="as many frames"):
         made.arrays(uneven, [0], Remarks())
     with pytest.raises(ValueError, match="as many frames"):
-        made.old_ids(uneven, {"user": set()}, {"user": set()})
+        made.old_ids(uneven, {"user": []}, {"user": []})

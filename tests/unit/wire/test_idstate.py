@@ -15,7 +15,7 @@ import pytest
 
 from crossfade.catalog import TableName
 from crossfade.mapping.plan import Keyspace, Strategy
-from crossfade.wire.idstate import Created, IdState, Moved
+from crossfade.wire.idstate import Created, IdState, Moved, in_order
 
 KEYSPACE = Keyspace("user", TableName("public", "users"), "id", "integer", "uuid", Strategy.UUID7)
 
@@ -34,6 +34,10 @@ def known(**entries: bytes) -> IdState:
 
 
 # -- one rule at a time
+
+
+def test_ids_are_ordered_as_numbers_each_once() -> None:
+    assert in_order([b"9", b"100", b"12", b"9", b"101"]) == [b"9", b"12", b"100", b"101"]
 
 
 def test_I1_an_id_is_given_at_first_sight_and_kept() -> None:

@@ -294,6 +294,9 @@ def test_a_slot_that_was_dropped_is_not_said_to_retain_wal(book: StatusBook) -> 
     assert book.document()["alerts"] == []  # not made yet
     book.observe(applied(5000))
     assert book.alerts() == []  # made after we looked, and a short copy is done before we look again
+    slot = book.document()["slot"]
+    assert slot is not None
+    assert slot["exists"]
     book.observe(gone)
     book.observe(PhaseChanged(Phase.FAILED))
     book.observe(failed("setup", sqlstate="", retry_in=None))

@@ -373,8 +373,8 @@ class StatusBook:
 
     def _moved_to(self, durable: Lsn) -> None:
         if not self._durable and self._slot is not None and not self._slot["exists"]:
-            # There is no position without a slot: we looked before it was made, and a short copy is done already. The next
-            # look says the rest of it.
+            # No position without a slot: we looked before it was made, and a short copy is done already. The next look
+            # says the rest of it.
             self._slot = {**self._slot, "exists": True}
         self._durable = max(self._durable, durable)
         self._received = max(self._received, self._durable)

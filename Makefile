@@ -8,7 +8,8 @@ STAMP   := $(VENV)/.installed
 
 # What is compiled, where there is a compiler; pyproject.toml and native.py list them as well.
 NATIVE  := src/crossfade/copydata.py src/crossfade/pgoutput/rows.py \
-  src/crossfade/wire/uuids.py src/crossfade/wire/fold.py src/crossfade/wire/encode.py src/crossfade/wire/copycodec.py
+  src/crossfade/wire/uuids.py src/crossfade/wire/entries.py src/crossfade/wire/fold.py src/crossfade/wire/encode.py \
+  src/crossfade/wire/copycodec.py
 
 # `make chaos SEED=7 SECONDS=600` or `make chaos FAULTS=500`; see tests/chaos.
 SEED    ?=

@@ -22,6 +22,7 @@ MODULES: Final[Mapping[str, tuple[str, ...]]] = {
     "crossfade.copydata": ("copydata.py", "copydata.pxd"),
     "crossfade.pgoutput.rows": ("pgoutput/rows.py", "pgoutput/rows.pxd"),
     "crossfade.wire.uuids": ("wire/uuids.py", "wire/uuids.pxd", "wire/leaf.pxd"),
+    "crossfade.wire.entries": ("wire/entries.py", "wire/entries.pxd", "wire/leaf.pxd"),
     "crossfade.wire.fold": ("wire/fold.py", "wire/fold.pxd"),
     "crossfade.wire.encode": ("wire/encode.py", "wire/encode.pxd", "wire/leaf.pxd"),
     "crossfade.wire.copycodec": (

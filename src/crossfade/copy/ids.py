@@ -26,6 +26,7 @@ from crossfade.mapping.plan import Keyspace, OnOrphan, Plan, TablePlan, keyspace
 from crossfade.session.connect import Connection, connect, server_fault
 from crossfade.source.snapshot import Snapshot, enter
 from crossfade.target import idmap, setforms
+from crossfade.wire.entries import HEADER, TRAILER
 from crossfade.wire.ids import allocator
 from crossfade.wire.idstate import IdState, in_order
 
@@ -112,7 +113,7 @@ class PassingIds:
         made = allocator(keyspace, clock=_milliseconds, randomness=os.urandom)
         self._many = made.many
         self.state = IdState(keyspace, made)  # knows the block at hand, and is never asked for anything else
-        self._lines: list[bytes] = []
+        self._gathered: list[bytes] = []
         self._size = 0
 
     @property
@@ -125,14 +126,14 @@ class PassingIds:
         news = self._many(ordered)
         self.state.known.clear()
         self.state.known.update(zip(ordered, news, strict=True))
-        lines = idmap.copy_lines(ordered, news)
-        self._lines.append(lines)
-        self._size += len(lines)
+        data = idmap.copy_data(self.state.keyspace, ordered, news)
+        self._gathered.append(data)
+        self._size += len(data)
 
     def take(self) -> list[bytes]:
-        """What was gathered, as COPY text for `copy_in`."""
-        lines, self._lines, self._size = self._lines, [], 0
-        return lines
+        """What was gathered, as COPY data for `copy_in`."""
+        gathered, self._gathered, self._size = self._gathered, [], 0
+        return [HEADER, *gathered, TRAILER]
 
 
 def passing(plan: Plan, waits: Mapping[Route, set[Route]], empty: set[str]) -> dict[Route, str]:

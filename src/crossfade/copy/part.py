@@ -209,8 +209,8 @@ class PartCopy:
         entries = Inlet(target, is_plain=False, where=f"target crossfade.id_{self._passing.name}")
         try:
             await entries.start(self._passing.copy_in)
-            for lines in self._passing.take():
-                await entries.put(lines)
+            for data in self._passing.take():
+                await entries.put(data)
             await entries.finish()
         finally:
             entries.close()

@@ -7,7 +7,7 @@ uses them (edge-cases 0.13); during the copy, by one allocator that commits befo
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -19,11 +19,12 @@ from crossfade.mapping.plan import Keyspace
 from crossfade.session.connect import Connection, result_fault, server_fault
 from crossfade.target import setforms
 from crossfade.target.pipeline import Pipeline, Statement, StatementFailed
-from crossfade.wire.fields import copy_escape
+from crossfade.wire.entries import HEADER, TRAILER, WIDTHS
+from crossfade.wire.entries import entries as entries_data
 from crossfade.wire.idstate import Created, IdState, Moved
 from crossfade.wire.stock import Drawn, Entries
 
-# New ids from which COPY is cheaper than two arrays, and lines handed over at a time.
+# New ids from which COPY is cheaper than two arrays, and entries handed over at a time.
 _COPY_FROM: Final = 200
 _CHUNK: Final = 4096
 
@@ -194,28 +195,25 @@ async def write(pipeline: Pipeline, states: Mapping[str, IdState]) -> int:
 
 
 async def _copy(pipeline: Pipeline, keyspace: Keyspace, run: Created) -> None:
-    chunks = (
-        copy_lines(run.olds[start : start + _CHUNK], run.news[start : start + _CHUNK])
-        for start in range(0, len(run.olds), _CHUNK)
-    )
     try:
-        await pipeline.copy(setforms.copy_ids(keyspace), chunks)
+        await pipeline.copy(setforms.copy_ids(keyspace), _chunks(keyspace, run))
     except StatementFailed as failed:
         if failed.sqlstate == "23505":
             raise _others_first(keyspace) from None
         raise
 
 
-def copy_lines(olds: Sequence[bytes], news: Sequence[bytes]) -> bytes:
-    """Entries as COPY text for `setforms.copy_ids`; most ids have nothing in them to be escaped, which is seen for all
-    of them at once."""
-    if not olds:
-        return b""
-    data = b"\n".join(map(b"\t".join, zip(olds, news, strict=True)))
-    is_plain = b"\\" not in data and b"\r" not in data
-    if not is_plain or (data.count(b"\n"), data.count(b"\t")) != (len(olds) - 1, len(olds)):
-        data = b"\n".join(map(b"\t".join, zip(map(copy_escape, olds), map(copy_escape, news), strict=True)))
-    return data + b"\n"
+def _chunks(keyspace: Keyspace, run: Created) -> Iterator[bytes]:
+    yield HEADER
+    for start in range(0, len(run.olds), _CHUNK):
+        yield copy_data(keyspace, run.olds[start : start + _CHUNK], run.news[start : start + _CHUNK])
+    yield TRAILER
+
+
+def copy_data(keyspace: Keyspace, olds: list[bytes], news: list[bytes]) -> bytes:
+    """Entries for `setforms.copy_ids`, to go between HEADER and TRAILER. Raises ValueError for what is no id of the
+    keyspace's types."""
+    return entries_data(olds, news, WIDTHS[keyspace.old_type], WIDTHS[keyspace.new_type])
 
 
 def _others_first(keyspace: Keyspace) -> Rebuild:

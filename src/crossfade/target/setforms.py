@@ -252,8 +252,9 @@ def copy_in(plan: TablePlan, form: Form) -> bytes:
 
 
 def copy_ids(keyspace: Keyspace) -> bytes:
-    """New entries of an id map, as text. One that is there already is an error: somebody else was first."""
-    return _text(sql.SQL("COPY "), statements.id_table(keyspace.name), sql.SQL(" (old, new) FROM STDIN"))
+    """New entries of an id map. One that is there already is an error: somebody else was first."""
+    name = statements.id_table(keyspace.name)
+    return _text(sql.SQL("COPY "), name, sql.SQL(" (old, new) FROM STDIN" + _BINARY[Form.BINARY]))
 
 
 def look_up_ids(keyspace: Keyspace) -> bytes:

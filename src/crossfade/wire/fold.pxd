@@ -42,7 +42,10 @@ cdef class TableFold:
     cdef Py_ssize_t _end
     cdef list _missing
 
-    @cython.locals(data="const unsigned char *", slot=_Slot, key=bytes)
+    @cython.locals(slot=_Slot, frames=list, offsets=list)
+    cpdef rows(self)
+
+    @cython.locals(data="const unsigned char *", slot=_Slot, found=_Slot, key=bytes)
     cdef void insert(self, bytes frame, Py_ssize_t at, Py_ssize_t size) except *
 
     @cython.locals(data="const unsigned char *", slot=_Slot, old_key=bytes, new_key=bytes, old_at=Py_ssize_t,
@@ -86,6 +89,9 @@ cdef Py_ssize_t _past(bytes frame, Py_ssize_t at, Py_ssize_t size) except -1
 
 @cython.locals(data="const unsigned char *", count=Py_ssize_t, end=Py_ssize_t, cells=list)
 cdef list _cells(bytes frame, Py_ssize_t at, Py_ssize_t size)
+
+
+cpdef bytes _original(_Slot slot)
 
 
 cdef bint _is_equal(_Slot slot, bytes frame, Py_ssize_t at) except -1

@@ -178,9 +178,11 @@ class TableFold:
     def rows(self) -> Folded:
         """The outcome; means nothing when refused."""
         inserts = Rows([], [])
+        frames, offsets = inserts.frames, inserts.offsets
         for slot in self._born:
             if slot.frame is not None:
-                _add(inserts, slot.frame, slot.at)
+                frames.append(slot.frame)
+                offsets.append(slot.at)
         deletes = Rows([], [])
         updates: dict[int, Rows] = {}
         moves: dict[int, tuple[Rows, Rows]] = {}
@@ -216,10 +218,12 @@ class TableFold:
             if key is None:
                 self.refused = WIDE_KEY
                 return
-            if self._slots.get(key) is not None:
-                self.refused = CONFLICT
-                return
-            self._slots[key] = slot
+            found = self._slots.setdefault(key, slot)
+            if found is not slot:
+                if found is not None:
+                    self.refused = CONFLICT
+                    return
+                self._slots[key] = slot
         self._born.append(slot)
 
     def update(self, frame: bytes, at: int, size: int) -> None:

@@ -114,6 +114,24 @@ cdef inline bytes decimal(long long value):
     return PyBytes_FromStringAndSize(to + at, 20 - at)
 
 
+cdef inline long long number(bytes text) except? -1:
+    cdef const unsigned char *data = <const unsigned char *> PyBytes_AS_STRING(text)
+    cdef Py_ssize_t at = 0, stop = PyBytes_GET_SIZE(text)
+    cdef bint is_negative = stop > 0 and data[0] == 45
+    cdef unsigned long long value = 0, most = (<unsigned long long> 1 << 63) - 1 + is_negative
+    at = is_negative
+    if at == stop or stop - at > 19:
+        raise ValueError("an id that is no integer")
+    while at < stop:
+        if not 48 <= data[at] <= 57:
+            raise ValueError("an id that is no integer")
+        value = value * 10 + (data[at] - 48)
+        at += 1
+    if value > most:
+        raise ValueError("an id that is no integer")
+    return <long long> (0 - value) if is_negative else <long long> value
+
+
 cdef inline bytes uuid_text(const unsigned char *data, Py_ssize_t start):
     cdef const char *digits = "0123456789abcdef"
     cdef char to[36]

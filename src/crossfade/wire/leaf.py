@@ -20,6 +20,7 @@ from crossfade.wire.fields import copy_escape, copy_unescape
 NO_TIME: Final = -(2**63)
 
 _INT32: Final = Struct("!i")
+_NUMBER: Final = re.compile(rb"-?[0-9]{1,19}")
 _UUID_TEXT: Final = re.compile(rb"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
 
 
@@ -59,6 +60,13 @@ def put_integer(out: bytearray, value: int, size: int) -> None:
 def decimal(value: int) -> bytes:
     """An integer as the server prints it."""
     return b"%d" % value
+
+
+def number(text: bytes) -> int:
+    """The reverse. Raises ValueError for what is no integer of eight bytes as the server prints one."""
+    if _NUMBER.fullmatch(text) is None or not -(2**63) <= (value := int(text)) < 2**63:
+        raise ValueError("an id that is no integer")
+    return value
 
 
 def uuid_text(data: bytes | bytearray, start: int) -> bytes:

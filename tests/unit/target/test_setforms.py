@@ -150,4 +150,4 @@ def test_ids_are_read_added_and_copied_by_their_own_types() -> None:
         b'INSERT INTO "crossfade"."id_user" (old, new)'
         b" SELECT unnest($1::text[]::bigint[]), unnest($2::text[]::uuid[]) ON CONFLICT (old) DO NOTHING"
     )
-    assert setforms.copy_ids(KEYSPACE) == b'COPY "crossfade"."id_user" (old, new) FROM STDIN'
+    assert setforms.copy_ids(KEYSPACE) == b'COPY "crossfade"."id_user" (old, new) FROM STDIN WITH (FORMAT binary)'

@@ -18,8 +18,11 @@ class Hot:
     encode: ModuleType
     copycodec: ModuleType
     uuids: ModuleType
+    entries: ModuleType
 
 
 @pytest.fixture(params=["python", "compiled"], scope="session")
 def hot(request: pytest.FixtureRequest) -> Hot:
-    return Hot(*(in_form(request.param, f"wire.{name}") for name in ("fold", "encode", "copycodec", "uuids")))
+    return Hot(
+        *(in_form(request.param, f"wire.{name}") for name in ("fold", "encode", "copycodec", "uuids", "entries"))
+    )

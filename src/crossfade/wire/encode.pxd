@@ -48,7 +48,7 @@ cdef class Encoder:
     cdef object _ids
 
     @cython.locals(frame=bytes, data="const unsigned char *", number=Py_ssize_t, which=Py_ssize_t, at=Py_ssize_t,
-                   place=_Place, olds=list)
+                   columns=Py_ssize_t, place=_Place, olds=list)
     cdef int _gather(self, list frames, list offsets, list places, list into) except -1
 
     cdef bytes _old_id(self, _Place place, bytes frame, Py_ssize_t start, Py_ssize_t stop)
@@ -80,6 +80,6 @@ cdef class Encoder:
     @cython.locals(local="long long", value=bytes)
     cdef bytes _to_utc(self, bytearray out, _Place place, bytes frame, Py_ssize_t start, Py_ssize_t stop, remarks)
 
-    @cython.locals(data="const unsigned char *", size=Py_ssize_t, columns=Py_ssize_t, is_last=bint,
-                   position=Py_ssize_t, kind=int, length=Py_ssize_t)
-    cdef int _walk(self, bytes frame, Py_ssize_t at) except -1
+    @cython.locals(data="const unsigned char *", size=Py_ssize_t, is_last=bint, position=Py_ssize_t, kind=int,
+                   length=Py_ssize_t)
+    cdef int _walk(self, bytes frame, Py_ssize_t at, Py_ssize_t columns) except -1

@@ -236,7 +236,7 @@ class Encoder:
         for number in range(len(offsets)):
             frame = frames[number]
             data = frame
-            self._walk(frame, offsets[number])
+            self._walk(frame, offsets[number], self._columns)
             for place in places:
                 at = starts[place.position]
                 if data[at] != self._kind:
@@ -260,10 +260,11 @@ class Encoder:
 
     def _gather(self, frames: list[bytes], offsets: list[int], places: list[_Place], into: list[list[bytes]]) -> None:
         starts = self._starts
+        columns = 1 + max([place.position for place in places])  # what is behind is looked at when the row is written
         for number in range(len(offsets)):
             frame = frames[number]
             data = frame
-            self._walk(frame, offsets[number])
+            self._walk(frame, offsets[number], columns)
             for which in range(len(places)):
                 place = places[which]
                 at = starts[place.position]
@@ -299,7 +300,7 @@ class Encoder:
         for number in range(start, stop):
             frame = frames[number]
             data = frame
-            self._walk(frame, offsets[number])
+            self._walk(frame, offsets[number], self._columns)
             is_first = True
             if is_binary:
                 put(out, self._count, 0, 2)
@@ -352,7 +353,7 @@ class Encoder:
         for number in range(count):
             frame = frames[number]
             data = frame
-            self._walk(frame, offsets[number])
+            self._walk(frame, offsets[number], self._columns)
             for at_place in range(len(chosen)):
                 place = chosen[at_place]
                 out = outs[at_place]
@@ -503,18 +504,17 @@ class Encoder:
 
     # tuples --------------------------------------------------------------------------------------------------------
 
-    def _walk(self, frame: bytes, at: int) -> None:
-        """Where each cell of a tuple starts, into `_starts`; behind the last one, where it ends.
+    def _walk(self, frame: bytes, at: int, columns: int) -> None:
+        """Where each of the first `columns` cells of a tuple starts, into `_starts`; behind the last, where it ends.
 
         A new tuple (marker N) is the last thing in its frame: bytes behind it make it no message.
         """
         data = frame
         starts = self._starts
         size = len(frame)
-        columns = self._columns
         if at < 1 or at + 2 > size:
             raise self._violation("The message ends inside the number of columns.", frame, at)
-        if data[at] << 8 | data[at + 1] != columns:
+        if data[at] << 8 | data[at + 1] != self._columns:
             raise self._violation("A tuple has another number of columns than its relation.", frame, at)
         is_last = data[at - 1] == 78
         at += 2
@@ -536,7 +536,7 @@ class Encoder:
             else:
                 raise self._violation("A column is of an unknown kind.", frame, at)
         starts[columns] = at
-        if is_last and at != size:
+        if is_last and columns == self._columns and at != size:
             raise self._violation("The message goes on after its last field.", frame, at)
 
     def _violation(self, what: str, frame: bytes, at: int) -> ProtocolViolation:

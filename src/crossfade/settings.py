@@ -191,8 +191,8 @@ class Stream(StrictModel):
     publication: Annotated[
         str, _Matching(r"[A-Za-z_][A-Za-z0-9_]{0,55}", "1 to 56 letters, digits and _, not a digit first")
     ] = "crossfade"
-    batch_bytes: Annotated[Size, Field(ge=1024, le=1024**3)] = 4 * 1024**2
-    pipe_bytes: Annotated[Size, Field(ge=1024, le=16 * 1024**3)] = 8 * 1024**2
+    batch_bytes: Annotated[Size, Field(ge=1024, le=1024**3)] = 2 * 1024**2
+    pipe_bytes: Annotated[Size, Field(ge=1024, le=16 * 1024**3)] = 16 * 1024**2
     # `exact`: change by change, for whoever suspects what is faster.
     apply: Literal["fast", "exact"] = "fast"
     wire: Literal["auto", "text"] = "auto"

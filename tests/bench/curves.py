@@ -41,7 +41,7 @@ class Load:
     def settings(self) -> str:
         if self.batch_bytes is None:
             return ""
-        return f"[stream]\nbatch_bytes = {self.batch_bytes}\npipe_bytes = {max(self.batch_bytes, 8 * 2**20)}\n"
+        return f"[stream]\nbatch_bytes = {self.batch_bytes}\npipe_bytes = {max(self.batch_bytes, 16 * 2**20)}\n"
 
 
 @dataclass(frozen=True, slots=True)

@@ -45,7 +45,7 @@ def test_defaults(tmp_path: Path) -> None:
     assert settings.source.dsn.get_secret_value() == "host=old password=hunter2"
     assert (settings.stream.slot, settings.stream.publication) == ("crossfade", "crossfade")
     assert settings.stream.append_publication == "crossfade_append"
-    assert (settings.stream.batch_bytes, settings.stream.pipe_bytes) == (4 * 1024**2, 8 * 1024**2)
+    assert (settings.stream.batch_bytes, settings.stream.pipe_bytes) == (2 * 1024**2, 16 * 1024**2)
     assert settings.stream.status_interval == timedelta(seconds=10)
     assert (settings.copy_.workers, settings.copy_.lock_yield) == (2, True)
     assert settings.http.listen == "127.0.0.1:9810"
@@ -129,7 +129,7 @@ def test_environment_values_are_read_like_the_files(tmp_path: Path) -> None:
         "CROSSFADE_COPY__LOCK_YIELD": "false",
         "CROSSFADE_HTTP__LISTEN": "",
         "CROSSFADE_STOP__DEADLINE": "6h",
-        "CROSSFADE_STREAM__BATCH_BYTES": "2 MiB",
+        "CROSSFADE_STREAM__BATCH_BYTES": "3 MiB",
         "CROSSFADE_MAPPING": "other.yaml",
         "CROSSFADE_CONFIG": "not a setting",
         "CROSSFADE_PORT": "tcp://10.0.0.1:9810",  # Kubernetes gives us these when a service is called crossfade
@@ -140,7 +140,7 @@ def test_environment_values_are_read_like_the_files(tmp_path: Path) -> None:
     assert (settings.copy_.workers, settings.copy_.lock_yield) == (7, False)
     assert settings.http.listen == ""
     assert settings.stop.deadline == timedelta(hours=6)
-    assert settings.stream.batch_bytes == 2 * 1024**2
+    assert settings.stream.batch_bytes == 3 * 1024**2
     assert settings.mapping == tmp_path / "other.yaml"
 
 
@@ -188,7 +188,7 @@ WRONG: list[tuple[str, str]] = [
     (f"[stream]\npublication = '{'a' * 57}'", "7:1: stream.publication: expected 1 to 56 letters"),
     ("[stream]\nbatch_bytes = 'many'", "7:1: stream.batch_bytes: expected a number of bytes, or a text such as"),
     ("[stream]\nbatch_bytes = 5", "7:1: stream.batch_bytes: expected greater than or equal to 1024."),
-    ("[stream]\nbatch_bytes = '16 MiB'", "6:1: stream: pipe_bytes must not be less than batch_bytes."),
+    ("[stream]\nbatch_bytes = '32 MiB'", "6:1: stream: pipe_bytes must not be less than batch_bytes."),
     ("[stream]\nstatus_interval = 10", '7:1: stream.status_interval: expected a duration such as "500ms"'),
     ("[stream]\nstatus_interval = '10 days'", "7:1: stream.status_interval: expected a duration"),
     ("[stream]\nstatus_interval = '1ms'", "7:1: stream.status_interval: expected greater than or equal to"),

@@ -341,6 +341,14 @@ def create_id_table(keyspace: Keyspace) -> sql.Composed:
     ).format(id_table(keyspace.name))
 
 
+def id_table_types(keyspace: Keyspace) -> sql.Composed:
+    """Name and type, without its length, of each column that the map has."""
+    return sql.SQL(
+        "SELECT a.attname, a.atttypid::pg_catalog.regtype::text FROM pg_catalog.pg_attribute a"
+        " WHERE a.attrelid = {}::pg_catalog.regclass AND a.attnum > 0 AND NOT a.attisdropped"
+    ).format(sql.Literal(id_table(keyspace.name).as_string(None)))
+
+
 def id_constraints(keyspace: str) -> dict[str, sql.Composed]:
     """What `create_id_table` declares, to be added later, by pg_constraint.contype."""
     return {"p": sql.SQL("ALTER TABLE {} ADD PRIMARY KEY (old)").format(id_table(keyspace))}

@@ -10,8 +10,9 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.integration.following import Followed, shared
+from tests.integration.following import Followed, prepared, shared
 from tests.servers.clusters import Pairs, Versions
+from tests.servers.daemon import Workspace
 from tests.servers.databases import make_roles
 
 MAPPING = """
@@ -263,3 +264,33 @@ def test_I7_composite_keys_and_deletes_through_the_map(followed: Followed) -> No
         "UPDATE items SET id = 50 WHERE id = -5",
     )
     _assert_alike(followed)
+
+
+@pytest.mark.one_version
+@pytest.mark.parametrize(("has", "is_fine"), [("bigint", False), ("integer", True)])
+def test_a_map_made_by_somebody_else_is_used_when_it_can_hold_the_ids(
+    workspace: Workspace, has: str, is_fine: bool
+) -> None:
+    """Or left by a workflow whose mapping meant other types: refused before anything is copied."""
+    ready = prepared(
+        workspace,
+        "version: 1\nschemas: {public: public}\nids: {user: {from: public.users.id, to: uuid, strategy: uuid7}}\n",
+        source="CREATE TABLE users (id int PRIMARY KEY, name text)",
+        target="CREATE TABLE users (id uuid PRIMARY KEY, name text)",
+    )
+    databases = ready.databases
+    databases.source.execute("INSERT INTO users SELECT n, 'a' FROM generate_series(1, 500) n")
+    databases.target.execute(
+        f"CREATE TABLE crossfade.id_user (old {has} PRIMARY KEY, new uuid NOT NULL);"
+        f" ALTER TABLE crossfade.id_user OWNER TO {databases.target.role}"
+    )
+    done = ready.run("run", "--until", "caught-up")
+    if is_fine:
+        assert done.returncode == 0, done.stderr
+        assert databases.target.value("SELECT count(*) FROM users JOIN crossfade.id_user ON new = id") == 500
+    else:
+        assert done.returncode == 3
+        assert "crossfade.id_user" in done.stderr
+        assert "column old is of type bigint, and the mapping needs integer" in done.stderr
+        assert "ALTER TABLE crossfade.id_user ALTER old TYPE integer" in done.stderr
+        assert databases.target.value("SELECT count(*) FROM users") == 0

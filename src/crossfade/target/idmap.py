@@ -14,7 +14,7 @@ from typing import Final
 import psycopg
 
 from crossfade import statements
-from crossfade.faults import Rebuild
+from crossfade.faults import Rebuild, Refused
 from crossfade.mapping.plan import Keyspace
 from crossfade.session.connect import Connection, result_fault, server_fault
 from crossfade.target import setforms
@@ -24,18 +24,34 @@ from crossfade.wire.entries import entries as entries_data
 from crossfade.wire.idstate import Created, IdState, Moved
 from crossfade.wire.stock import Drawn, Entries
 
+# What an existing map may hold an id in: both have the same binary form.
+_SAME: Final = {"text": {"text", "character varying"}}
 # New ids from which COPY is cheaper than two arrays, and entries handed over at a time.
 _COPY_FROM: Final = 200
 _CHUNK: Final = 4096
 
 
 async def create_tables(connection: Connection, keyspaces: Iterable[Keyspace]) -> None:
-    """Make the maps that do not exist yet; existing ones are kept, whatever they hold."""
+    """Make the maps that do not exist yet; existing ones are kept, whatever they hold. Raises Refused for one whose
+    columns are of other types: its entries could not be written."""
     for keyspace in keyspaces:
+        where = f"target crossfade.id_{keyspace.name}"
         try:
             await connection.execute(statements.create_id_table(keyspace))
+            cursor = await connection.execute(statements.id_table_types(keyspace))
+            types = {str(name): str(kind) for name, kind in await cursor.fetchall()}
         except psycopg.Error as error:
-            raise server_fault(error, where=f"target crossfade.id_{keyspace.name}") from None
+            raise server_fault(error, where=where) from None
+        for name, wanted in (("old", keyspace.old_type), ("new", keyspace.new_type)):
+            found = types.get(name, "(none)")
+            if found not in _SAME.get(wanted, {wanted}):
+                raise Refused(
+                    f"The id map's column {name} is of type {found}, and the mapping needs {wanted}.",
+                    where=where,
+                    means="Nothing was copied or applied.",
+                    do=f"When the target has rows with these ids: ALTER TABLE crossfade.id_{keyspace.name} ALTER {name}"
+                    f" TYPE {wanted}; else drop the table.",
+                )
 
 
 async def _load(connection: Connection, state: IdState, olds: Collection[bytes]) -> None:

@@ -38,9 +38,9 @@ def entries(olds: list[bytes], news: list[bytes], old_width: int, new_width: int
     """
     if len(olds) != len(news):
         raise ValueError("as many old ids as new ones make entries")
-    out = bytearray()
+    out, two = bytearray(), _TWO_COLUMNS
     for row in range(len(olds)):
-        put(out, _TWO_COLUMNS, 0, 2)
+        put(out, two, 0, 2)
         _put_id(out, olds[row], old_width)
         _put_id(out, news[row], new_width)
     return bytes(out)

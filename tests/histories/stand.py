@@ -317,7 +317,7 @@ async def _plan(databases: Databases, *, replica_role: bool) -> Plan:
 async def _begun(databases: Databases, plan: Plan) -> Connection:
     connection = await connect(databases.target_dsn, purpose="apply", endpoint="target", settings=TARGET)
     await schema.ensure(connection)
-    await idmap.create_tables(connection, plan.keyspaces.values())
+    await idmap.create_tables(connection, plan)
     identity = SourceIdentity("1", 1, "played")
     await progress.begin(connection, _WORKFLOW, source=identity, slot="none", mapping_hash=plan.mapping_hash)
     created = datetime.now(UTC)

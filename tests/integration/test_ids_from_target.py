@@ -163,3 +163,29 @@ def test_an_id_without_an_entry_stops_until_there_is_one(workspace: Workspace) -
     followed.target("DELETE FROM app.ids WHERE new = md5('other')::uuid")
     followed.resume()
     assert followed.target("SELECT n FROM app.t t JOIN app.ids i ON i.new = t.id ORDER BY i.old") == [(1,), (2,), (2,)]
+
+
+@pytest.mark.parametrize("pieces", [False, True])
+@pytest.mark.parametrize("rows", [50, 400])
+def test_numbers_that_went_past_their_type_stop_until_there_is_room(
+    workspace: Workspace, rows: int, pieces: bool
+) -> None:
+    """However many there are, and in whichever way they would be written."""
+    followed = follow(
+        workspace,
+        "version: 1\nschemas: {public: app}\n"
+        "ids: {k: {from: public.t.id, to: smallint, strategy: sequence, sequence: app.numbers}}\n",
+        source="CREATE TABLE t (id int PRIMARY KEY, n int)",
+        target="CREATE SCHEMA app; CREATE TABLE app.t (id bigint PRIMARY KEY, n int);"
+        "CREATE SEQUENCE app.numbers START 32760",
+        rows="INSERT INTO t VALUES (1, 1)",
+        extra='[stream]\nbatch_bytes = "4KiB"\n' if pieces else "",
+    )
+    followed.databases.source.execute(f"INSERT INTO t SELECT n, n FROM generate_series(2, {rows}) n")
+    error = followed.failure()
+    assert "crossfade.id_k" in error or "writing the id maps" in error, error
+    assert followed.target("SELECT count(*) FROM app.t") == [(1,)]
+    followed.target("ALTER TABLE crossfade.id_k ALTER new TYPE bigint; ALTER SEQUENCE app.numbers RESTART 20000")
+    followed.resume()
+    assert followed.target("SELECT count(*) FROM app.t JOIN crossfade.id_k ON new = id") == [(rows,)]
+    followed.stop()

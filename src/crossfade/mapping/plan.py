@@ -125,8 +125,9 @@ class Keyspace:
 
     `by` is the summand of OFFSET (0 otherwise), `taken_from` the target's object that
     SEQUENCE and TABLE take ids from. `lower` and `upper` bound the new ids of OFFSET, [lower, upper), where other
-    sources of a table have the numbers beside them. UUID5 hashes `<schema>.<table>:<old id as text>` of the owner under
-    the URL namespace, so that two runs agree.
+    sources of a table have the numbers beside them. `held` are the types its columns have, once somebody looked: a
+    map that was there before may hold integers of another width. UUID5 hashes `<schema>.<table>:<old id as text>` of
+    the owner under the URL namespace, so that two runs agree.
     """
 
     name: str
@@ -139,6 +140,7 @@ class Keyspace:
     taken_from: TableName | None = None
     lower: int | None = None
     upper: int | None = None
+    held: tuple[str, str] | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -243,7 +243,7 @@ class Attempt:
                 self._state.meter.restore(stored.sample_passed_at.timestamp())
             for table in await copies.recorded(target, self._name):
                 self._listener(table)
-            await idmap.create_tables(target, plan.keyspaces.values())
+            plan = await idmap.create_tables(target, plan)
             if snapshot is None and not self._replica_role:
                 await copy.restart_connected(target, plan, enforced=True)
             if not await self._copy(plan, snapshot, stored.end_lsn):

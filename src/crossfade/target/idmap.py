@@ -8,14 +8,14 @@ uses them (edge-cases 0.13); during the copy, by one allocator that commits befo
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 import psycopg
 
 from crossfade import statements
-from crossfade.faults import Rebuild, Refused
-from crossfade.mapping.plan import Keyspace
+from crossfade.faults import Rebuild, Refused, RowRefused
+from crossfade.mapping.plan import Keyspace, Plan
 from crossfade.session.connect import Connection, result_fault, server_fault
 from crossfade.target import setforms
 from crossfade.target.pipeline import Pipeline, Statement, StatementFailed
@@ -24,34 +24,43 @@ from crossfade.wire.entries import entries as entries_data
 from crossfade.wire.idstate import Created, IdState, Moved
 from crossfade.wire.stock import Drawn, Entries
 
-# What an existing map may hold an id in: both have the same binary form.
-_SAME: Final = {"text": {"text", "character varying"}}
+# What holds the same ids. A source that has more references than when its map was made may need wider integers; a new
+# id that the map then cannot hold is refused when it comes.
+_TEXTS: Final = frozenset({"text", "character varying"})
+_FAMILIES: Final = (_TEXTS, frozenset({"smallint", "integer", "bigint"}))
 # New ids from which COPY is cheaper than two arrays, and entries handed over at a time.
 _COPY_FROM: Final = 200
 _CHUNK: Final = 4096
 
 
-async def create_tables(connection: Connection, keyspaces: Iterable[Keyspace]) -> None:
-    """Make the maps that do not exist yet; existing ones are kept, whatever they hold. Raises Refused for one whose
-    columns are of other types: its entries could not be written."""
-    for keyspace in keyspaces:
-        where = f"target crossfade.id_{keyspace.name}"
-        try:
-            await connection.execute(statements.create_id_table(keyspace))
-            cursor = await connection.execute(statements.id_table_types(keyspace))
-            types = {str(name): str(kind) for name, kind in await cursor.fetchall()}
-        except psycopg.Error as error:
-            raise server_fault(error, where=where) from None
-        for name, wanted in (("old", keyspace.old_type), ("new", keyspace.new_type)):
-            found = types.get(name, "(none)")
-            if found not in _SAME.get(wanted, {wanted}):
-                raise Refused(
-                    f"The id map's column {name} is of type {found}, and the mapping needs {wanted}.",
-                    where=where,
-                    means="Nothing was copied or applied.",
-                    do=f"When the target has rows with these ids: ALTER TABLE crossfade.id_{keyspace.name} ALTER {name}"
-                    f" TYPE {wanted}; else drop the table.",
-                )
+async def create_tables(connection: Connection, plan: Plan) -> Plan:
+    """Make the maps that do not exist yet; existing ones are kept, whatever they hold. Returns the plan with the types
+    that each map's columns have. Raises Refused for one that cannot hold its keyspace's ids."""
+    found = {name: await _made(connection, keyspace) for name, keyspace in plan.keyspaces.items()}
+    return replace(plan, keyspaces=found)
+
+
+async def _made(connection: Connection, keyspace: Keyspace) -> Keyspace:
+    where = f"target crossfade.id_{keyspace.name}"
+    try:
+        await connection.execute(statements.create_id_table(keyspace))
+        cursor = await connection.execute(statements.id_table_types(keyspace))
+        types = {str(name): str(kind) for name, kind in await cursor.fetchall()}
+    except psycopg.Error as error:
+        raise server_fault(error, where=where) from None
+    held: list[str] = []
+    for name, wanted in (("old", keyspace.old_type), ("new", keyspace.new_type)):
+        kind = types.get(name, "(none)")
+        if kind != wanted and not any({kind, wanted} <= family for family in _FAMILIES):
+            raise Refused(
+                f"The id map's column {name} is of type {kind}, and the mapping needs {wanted}.",
+                where=where,
+                means="Nothing is copied or applied from here on, and the slot keeps what comes.",
+                do=f"When the target has rows with these ids: ALTER TABLE crossfade.id_{keyspace.name} ALTER {name}"
+                f" TYPE {wanted} USING {name}::{wanted}; else drop the table.",
+            )
+        held.append("text" if kind in _TEXTS else kind)
+    return replace(keyspace, held=(held[0], held[1]))
 
 
 async def _load(connection: Connection, state: IdState, olds: Collection[bytes]) -> None:
@@ -227,9 +236,19 @@ def _chunks(keyspace: Keyspace, run: Created) -> Iterator[bytes]:
 
 
 def copy_data(keyspace: Keyspace, olds: list[bytes], news: list[bytes]) -> bytes:
-    """Entries for `setforms.copy_ids`, to go between HEADER and TRAILER. Raises ValueError for what is no id of the
-    keyspace's types."""
-    return entries_data(olds, news, WIDTHS[keyspace.old_type], WIDTHS[keyspace.new_type])
+    """Entries for `setforms.copy_ids`, to go between HEADER and TRAILER. Raises RowRefused for an id that the map's
+    columns cannot hold."""
+    old, new = keyspace.held or (keyspace.old_type, keyspace.new_type)
+    try:
+        return entries_data(olds, news, WIDTHS[old], WIDTHS[new])
+    except ValueError:
+        raise RowRefused(
+            f"An old or a new id is no value of its column: the id map holds {old} and {new}.",
+            where=f"target crossfade.id_{keyspace.name}",
+            means="Nothing of this transaction was applied; the slot keeps it.",
+            do="Where what makes the new ids, a sequence or a table, has gone past their type: widen the map's column"
+            " and the target's (ALTER TABLE ... ALTER ... TYPE bigint), and `to` in the mapping.",
+        ) from None
 
 
 def _others_first(keyspace: Keyspace) -> Rebuild:

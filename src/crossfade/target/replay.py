@@ -139,7 +139,12 @@ class Replayer:
         if not idmap.are_few(self._ids):
             await self.write_ids()
         entries = idmap.entries(self._ids)
-        counts = await self._send([*(entry.statement for entry in entries), last])
+        try:
+            counts = await self._send([*(entry.statement for entry in entries), last])
+        except RowRefused as fault:
+            if entries and fault.where == "target":  # no row's place: it was an entry
+                fault.where = "target, writing the id maps"
+            raise
         self.tally.ids_created += idmap.written(self._ids, entries, counts[:-1])
         self._count_ids()
         return counts[-1]

@@ -63,7 +63,7 @@ def decimal(value: int) -> bytes:
 
 
 def number(text: bytes) -> int:
-    """The reverse. Raises ValueError for what is no integer of eight bytes as the server prints one."""
+    """The reverse. Raises ValueError for what is no integer of eight bytes in digits."""
     if _NUMBER.fullmatch(text) is None or not -(2**63) <= (value := int(text)) < 2**63:
         raise ValueError("an id that is no integer")
     return value

@@ -342,11 +342,11 @@ def create_id_table(keyspace: Keyspace) -> sql.Composed:
 
 
 def id_table_types(keyspace: Keyspace) -> sql.Composed:
-    """Name and type, without its length and a domain's own type, of each column that the map has."""
+    """Name and type, without its length and a domain's own type, of each column that the map has; none without it."""
     return sql.SQL(
         "SELECT a.attname, pg_catalog.format_type(coalesce(nullif(t.typbasetype, 0), t.oid), NULL)"
         " FROM pg_catalog.pg_attribute a JOIN pg_catalog.pg_type t ON t.oid = a.atttypid"
-        " WHERE a.attrelid = {}::pg_catalog.regclass AND a.attnum > 0 AND NOT a.attisdropped"
+        " WHERE a.attrelid = pg_catalog.to_regclass({}) AND a.attnum > 0 AND NOT a.attisdropped"
     ).format(sql.Literal(id_table(keyspace.name).as_string(None)))
 
 

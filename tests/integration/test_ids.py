@@ -296,6 +296,8 @@ def test_a_map_that_was_there_is_used_when_it_can_hold_the_ids(workspace: Worksp
         daemon.wait_for_line(refusal)
         assert "crossfade.id_user" in daemon.text()
         assert databases.target.value("SELECT count(*) FROM users") == 0
+        slots = databases.source.value("SELECT count(*) FROM pg_replication_slots WHERE database = current_database()")
+        assert slots == (0 if "needs" in refusal else 1)
         return
     daemon.wait_until_caught_up()
     databases.source.execute("INSERT INTO users SELECT n * 100, 'b' FROM generate_series(501, 1000) n")

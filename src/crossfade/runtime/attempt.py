@@ -231,6 +231,7 @@ class Attempt:
             snapshot: Snapshot | None = None
             if stored is None or stored.end_lsn is None:
                 self._state.enter(Phase.SETUP)
+                await idmap.check_tables(target, plan)
                 setup = SetUp(self._settings, self._spec, plan, stop=self._stop, listener=self._listener)
                 snapshot = await setup.run(target, replication, system, stored)
                 stored = await progress.load(target, self._name)

@@ -33,34 +33,49 @@ _COPY_FROM: Final = 200
 _CHUNK: Final = 4096
 
 
+async def check_tables(connection: Connection, plan: Plan) -> None:
+    """Raise Refused for a map that is there and cannot hold its keyspace's ids: before anything is made."""
+    for keyspace in plan.keyspaces.values():
+        if types := await _types(connection, keyspace):
+            _held(keyspace, types)
+
+
 async def create_tables(connection: Connection, plan: Plan) -> Plan:
     """Make the maps that do not exist yet; existing ones are kept, whatever they hold. Returns the plan with the types
-    that each map's columns have. Raises Refused for one that cannot hold its keyspace's ids."""
-    found = {name: await _made(connection, keyspace) for name, keyspace in plan.keyspaces.items()}
+    that each map's columns have. Raises Refused as `check_tables` does."""
+    found: dict[str, Keyspace] = {}
+    for name, keyspace in plan.keyspaces.items():
+        try:
+            await connection.execute(statements.create_id_table(keyspace))
+        except psycopg.Error as error:
+            raise server_fault(error, where=f"target crossfade.id_{name}") from None
+        found[name] = replace(keyspace, held=_held(keyspace, await _types(connection, keyspace)))
     return replace(plan, keyspaces=found)
 
 
-async def _made(connection: Connection, keyspace: Keyspace) -> Keyspace:
-    where = f"target crossfade.id_{keyspace.name}"
+async def _types(connection: Connection, keyspace: Keyspace) -> dict[str, str]:
     try:
-        await connection.execute(statements.create_id_table(keyspace))
         cursor = await connection.execute(statements.id_table_types(keyspace))
-        types = {str(name): str(kind) for name, kind in await cursor.fetchall()}
+        return {str(name): str(kind) for name, kind in await cursor.fetchall()}
     except psycopg.Error as error:
-        raise server_fault(error, where=where) from None
+        raise server_fault(error, where=f"target crossfade.id_{keyspace.name}") from None
+
+
+def _held(keyspace: Keyspace, types: Mapping[str, str]) -> tuple[str, str]:
+    """What the map's columns hold."""
     held: list[str] = []
     for name, wanted in (("old", keyspace.old_type), ("new", keyspace.new_type)):
         kind = types.get(name, "(none)")
         if kind != wanted and not any({kind, wanted} <= family for family in _FAMILIES):
             raise Refused(
                 f"The id map's column {name} is of type {kind}, and the mapping needs {wanted}.",
-                where=where,
-                means="Nothing is copied or applied from here on, and the slot keeps what comes.",
+                where=f"target crossfade.id_{keyspace.name}",
+                means="Nothing is copied or applied from here on; a slot that is there keeps what comes.",
                 do=f"When the target has rows with these ids: ALTER TABLE crossfade.id_{keyspace.name} ALTER {name}"
                 f" TYPE {wanted} USING {name}::{wanted}; else drop the table.",
             )
         held.append("text" if kind in _TEXTS else kind)
-    return replace(keyspace, held=(held[0], held[1]))
+    return held[0], held[1]
 
 
 async def _load(connection: Connection, state: IdState, olds: Collection[bytes]) -> None:

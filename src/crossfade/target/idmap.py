@@ -19,8 +19,7 @@ from crossfade.mapping.plan import Keyspace, Plan
 from crossfade.session.connect import Connection, result_fault, server_fault
 from crossfade.target import setforms
 from crossfade.target.pipeline import Pipeline, Statement, StatementFailed
-from crossfade.wire.entries import HEADER, TRAILER, WIDTHS
-from crossfade.wire.entries import entries as entries_data
+from crossfade.wire.entries import HEADER, TRAILER, WIDTHS, copy_rows
 from crossfade.wire.idstate import Created, IdState, Moved
 from crossfade.wire.stock import Drawn, Entries
 
@@ -255,7 +254,7 @@ def copy_data(keyspace: Keyspace, olds: list[bytes], news: list[bytes]) -> bytes
     columns cannot hold."""
     old, new = keyspace.held or (keyspace.old_type, keyspace.new_type)
     try:
-        return entries_data(olds, news, WIDTHS[old], WIDTHS[new])
+        return copy_rows(olds, news, WIDTHS[old], WIDTHS[new])
     except ValueError:
         raise RowRefused(
             f"An old or a new id is no value of its column: the id map holds {old} and {new}.",

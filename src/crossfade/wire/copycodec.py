@@ -21,6 +21,7 @@ from crossfade.faults import ProtocolViolation
 from crossfade.mapping.plan import TablePlan
 from crossfade.pgoutput.messages import Form, Relation, RelationColumn
 from crossfade.wire.encode import Encoder
+from crossfade.wire.entries import HEADER
 from crossfade.wire.fold import Rows
 from crossfade.wire.idstate import IdState
 from crossfade.wire.remarks import Remarks
@@ -34,8 +35,8 @@ except ImportError:  # it is only there to compile
 if not cython.compiled:  # compiled code takes their twins from leaf.pxd
     from crossfade.wire.leaf import field_end, put, put_unescaped
 
-_SIGNATURE: Final = b"PGCOPY\n\xff\r\n\0"
-_HEADER: Final = 19  # the signature, int32 flags, int32 length of the extension
+_SIGNATURE: Final = HEADER[:11]
+_HEADER: Final = len(HEADER)  # the signature, int32 flags, int32 length of the extension
 
 
 class CopyCodec:

@@ -22,6 +22,7 @@ from crossfade.faults import ProtocolViolation, RowRefused
 from crossfade.mapping.plan import ColumnPlan, Const, LocalTime, Remap, TablePlan
 from crossfade.pgoutput.messages import Form, Relation
 from crossfade.wire.constants import binary_constant
+from crossfade.wire.entries import HEADER, TRAILER
 from crossfade.wire.fields import copy_escape, timestamp_to_utc
 from crossfade.wire.fold import Rows
 from crossfade.wire.idstate import IdState
@@ -51,7 +52,6 @@ if not cython.compiled:  # compiled code takes their twins from leaf.pxd
         uuid_text,
     )
 
-_SIGNATURE: Final = b"PGCOPY\n\xff\r\n\0" + bytes(8)  # no flags, no header extension
 _WIDTHS: Final = {21: 2, 23: 4, 20: 8}  # int2, int4, int8 by OID
 _UUID: Final = 2950
 _INT64: Final = 8
@@ -201,8 +201,8 @@ class Encoder:
         self._owner = -1 if owner is None else owner[1]
         by_target = {column.target.name: place for place, column in enumerate(plan.columns)}
         self._key_places = [by_target[name] for name in plan.key]
-        self.header = _SIGNATURE if self._is_binary else b""
-        self.trailer = b"\xff\xff" if self._is_binary else b""
+        self.header = HEADER if self._is_binary else b""
+        self.trailer = TRAILER if self._is_binary else b""
 
     # ids -----------------------------------------------------------------------------------------------------------
 

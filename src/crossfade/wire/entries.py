@@ -25,13 +25,14 @@ if not cython.compiled:  # compiled code takes their twins from leaf.pxd
 WIDTHS: Final[Mapping[str, int]] = {"smallint": 2, "integer": 4, "bigint": 8, "uuid": 16, "text": 0}
 """The bytes of an id of each type that a keyspace may have; 0: as many as its text."""
 
+# Around the rows of any COPY in binary.
 HEADER: Final = b"PGCOPY\n\xff\r\n\0" + bytes(8)  # no flags, no header extension
 TRAILER: Final = b"\xff\xff"
 
 _TWO_COLUMNS: Final = b"\0\2"
 
 
-def entries(olds: list[bytes], news: list[bytes], old_width: int, new_width: int) -> bytes:
+def copy_rows(olds: list[bytes], news: list[bytes], old_width: int, new_width: int) -> bytes:
     """Rows of two columns, to go between HEADER and TRAILER; ids are normalised text, widths are those of WIDTHS.
 
     Raises ValueError for what is no value of its type.

@@ -47,7 +47,7 @@ def read(data: bytes, *types: str) -> list[tuple[bytes, ...]]:
 @given(data=st.data(), old=st.sampled_from(sorted(IDS)), new=st.sampled_from(sorted(IDS)))
 def test_entries_read_back(hot: Hot, data: st.DataObject, old: str, new: str) -> None:
     pairs = data.draw(st.lists(st.tuples(IDS[old], IDS[new]), max_size=5))
-    made = hot.entries.entries([pair[0] for pair in pairs], [pair[1] for pair in pairs], WIDTHS[old], WIDTHS[new])
+    made = hot.entries.copy_rows([pair[0] for pair in pairs], [pair[1] for pair in pairs], WIDTHS[old], WIDTHS[new])
     assert read(made, old, new) == pairs
 
 
@@ -64,10 +64,10 @@ def test_entries_read_back(hot: Hot, data: st.DataObject, old: str, new: str) ->
 )
 def test_what_is_no_value_of_the_type_is_refused(hot: Hot, kind: str, text: bytes) -> None:
     with pytest.raises(ValueError, match="an id that is"):
-        hot.entries.entries([text], [b"1"], WIDTHS[kind], 8)
+        hot.entries.copy_rows([text], [b"1"], WIDTHS[kind], 8)
 
 
 def test_an_entry_has_two_ids(hot: Hot) -> None:
-    assert hot.entries.entries([], [], 8, 16) == b""
+    assert hot.entries.copy_rows([], [], 8, 16) == b""
     with pytest.raises(ValueError, match="as many"):
-        hot.entries.entries([b"1"], [], 8, 8)
+        hot.entries.copy_rows([b"1"], [], 8, 8)
